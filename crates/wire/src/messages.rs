@@ -1,0 +1,162 @@
+//! The messages. Append only: see the crate's rules.
+
+use serde::{Deserialize, Serialize};
+
+/// What the host asks of the agent; one stream carries one request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Request {
+    /// First on every connection.
+    Hello(Hello),
+    /// Start the application container. Once per boot; a repeat is [`Fault::AlreadyStarted`].
+    Start(Container),
+    /// Connect to `127.0.0.1:port` in the guest. After [`Response::Dialed`] the stream is the connection's raw bytes.
+    Dial {
+        /// 1..=65535.
+        port: u16,
+    },
+    /// Make this guest its own after a restore, before hooks and traffic: clock, randomness, identity.
+    Renew(Identity),
+    /// Follow what happens in the guest. After [`Response::Done`] the stream is a run of [`Event`] frames, from `after` on.
+    Events {
+        /// Sequence number of the last event the host has stored; 0 for all the agent still holds.
+        after: u64,
+    },
+    /// Flush file systems and close the guest's non-local outbound connections: a snapshot follows (spec 5.7).
+    Quiesce,
+    /// Send SIGTERM to the application, SIGKILL after `grace_ms`, then power off. The reply precedes the power-off.
+    Shutdown {
+        /// Milliseconds between the two signals.
+        grace_ms: u32,
+    },
+}
+
+/// The agent's answer to a [`Request`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Response {
+    /// Answer to [`Request::Hello`].
+    Hello(AgentHello),
+    /// It is done.
+    Done,
+    /// The connection stands; raw bytes follow.
+    Dialed,
+    /// It could not be done.
+    Failed(Fault),
+}
+
+/// The host introduces itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The generation the host speaks.
+    pub generation: u16,
+}
+
+/// The agent introduces itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentHello {
+    /// The generation the agent speaks.
+    pub generation: u16,
+    /// Its version, for people.
+    pub version: String,
+    /// Where the application stands.
+    pub application: Application,
+}
+
+/// Where the application stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Application {
+    /// [`Request::Start`] has not come yet.
+    NotStarted,
+    /// It runs.
+    Running,
+    /// Its main process ended; 128 + n for a death by signal n.
+    Exited(i32),
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Fault {
+    /// Nothing listens on the dialed port.
+    Refused,
+    /// The application container was started before.
+    AlreadyStarted,
+    /// The request is one this agent's generation does not know.
+    Unsupported,
+    /// A step failed in the guest: what, and the system's words.
+    Failed(String),
+}
+
+/// The application as a container: the OCI image configuration's fields, resolved by the host as far as it can.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Container {
+    /// ENTRYPOINT and CMD joined: the whole argument vector. Never empty.
+    pub argv: Vec<String>,
+    /// The whole environment as `(name, value)`; names are unique.
+    pub env: Vec<(String, String)>,
+    /// WORKDIR, absolute. Created when missing.
+    pub workdir: String,
+    /// USER as written in the image: `""`, `name`, `uid`, `name:group`, `uid:gid`. Resolved in the guest against its
+    /// `/etc/passwd` and `/etc/group`.
+    pub user: String,
+    /// `additionalOsCapabilities: ["ALL"]` (spec 14): all capabilities instead of the default set `00000000a80425fb`.
+    pub all_capabilities: bool,
+    /// The hostname inside the container.
+    pub hostname: String,
+}
+
+/// What makes one clone different from its siblings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// Wall clock to set, nanoseconds since the Unix epoch.
+    pub unix_time_ns: u64,
+    /// Fresh entropy to mix into the kernel's random number generator and to credit; then it is reseeded at once.
+    pub entropy: [u8; 32],
+    /// Hostname of the guest and of its container.
+    pub hostname: String,
+    /// 32 lower-case hex digits for `/etc/machine-id`; empty leaves it.
+    pub machine_id: String,
+}
+
+/// Something that happened in the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Grows by one from 1, for the life of the agent (snapshots included).
+    pub sequence: u64,
+    /// Guest wall clock, milliseconds since the Unix epoch.
+    pub unix_time_ms: u64,
+    /// What happened.
+    pub what: Happening,
+}
+
+/// The kinds of [`Event`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Happening {
+    /// One line (without its end) that the application wrote, cut at [`MAX_LINE_BYTES`]; lossy UTF-8.
+    Line {
+        /// Which stream it came from.
+        stream: Stream,
+        /// The text.
+        text: String,
+    },
+    /// The application's main process ended; 128 + n for a death by signal n. Nothing of the application follows.
+    Exited {
+        /// The exit code.
+        code: i32,
+    },
+    /// The agent dropped this many events because nobody followed and its buffer was full.
+    Dropped {
+        /// How many.
+        events: u64,
+    },
+}
+
+/// The application's two output streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stream {
+    /// File descriptor 1.
+    Stdout,
+    /// File descriptor 2.
+    Stderr,
+}
+
+/// A longer line is split into pieces of this many bytes.
+pub const MAX_LINE_BYTES: usize = 64 * 1024;
