@@ -1,0 +1,141 @@
+//! Rules between members of one request, that need no state (spec 3.2, 3.3).
+
+use crate::{
+    ApiError, Input, Operation,
+    arns::{ConnectorArn, Direction, ManagedConnector},
+    schema::bounds,
+    shapes::{
+        CreateMicrovmAuthTokenInput, CreateMicrovmAuthTokenOutput, CreateMicrovmImageInput, CreateMicrovmImageOutput,
+        Environment, Hooks, IdlePolicy, ImageConfiguration, PortSpecification, RunMicrovmInput, RunMicrovmOutput,
+    },
+};
+
+impl Input for CreateMicrovmImageInput {
+    const OPERATION: Operation = Operation::CreateMicrovmImage;
+    type Output = CreateMicrovmImageOutput;
+
+    fn check(&self) -> Result<(), ApiError> {
+        self.configuration.check()
+    }
+}
+
+impl ImageConfiguration {
+    /// What `CreateMicrovmImage` and `UpdateMicrovmImage` ask of a configuration.
+    ///
+    /// # Errors
+    /// `ValidationException` in the service's words.
+    pub fn check(&self) -> Result<(), ApiError> {
+        if let Some(hooks) = &self.hooks {
+            check_hooks(hooks)?;
+        }
+        if let Some(environment) = &self.environment_variables {
+            check_environment(environment)?;
+        }
+        for resources in self.resources.iter().flatten() {
+            if !bounds::MEMORY_SIZES_MIB.contains(&resources.minimum_memory_in_mib) {
+                return Err(ApiError::unsupported_memory(resources.minimum_memory_in_mib, &self.base_image_arn));
+            }
+        }
+        check_direction(self.egress_network_connectors.as_deref(), Direction::Egress)
+    }
+}
+
+fn check_hooks(hooks: &Hooks) -> Result<(), ApiError> {
+    if hooks.any_of_microvm() && !hooks.ready() {
+        return Err(ApiError::validation(
+            "The ready (/ready) MicroVM image hook must be enabled when any MicroVM lifecycle hook \
+             (run, resume, suspend, or terminate) is enabled.",
+        ));
+    }
+    if hooks.any() && hooks.port.is_none() {
+        return Err(ApiError::validation("The hooks port must be specified when any hook is enabled."));
+    }
+    Ok(())
+}
+
+fn check_environment(environment: &Environment) -> Result<(), ApiError> {
+    for key in environment.keys() {
+        if key == "AWS_REGION" || key.starts_with("AWS_LAMBDA_MICROVM_") {
+            return Err(ApiError::validation(format!("Environment variable key '{key}' is reserved")));
+        }
+        if key.contains(['=', '\0']) {
+            // Nothing could pass it to a process; the service's words are not known.
+            return Err(ApiError::validation(format!(
+                "Environment variable key '{}' is invalid",
+                key.escape_default()
+            )));
+        }
+    }
+    let nul = environment.iter().find(|(_, value)| value.expose().contains('\0'));
+    nul.map_or(Ok(()), |(key, _)| {
+        Err(ApiError::validation(format!("Environment variable value of '{key}' is invalid")))
+    })
+}
+
+impl Input for RunMicrovmInput {
+    const OPERATION: Operation = Operation::RunMicrovm;
+    type Output = RunMicrovmOutput;
+
+    fn check(&self) -> Result<(), ApiError> {
+        check_direction(self.ingress_network_connectors.as_deref(), Direction::Ingress)?;
+        check_direction(self.egress_network_connectors.as_deref(), Direction::Egress)?;
+        let ingress = self.ingress_network_connectors.as_deref().unwrap_or_default();
+        let all = ingress.iter().any(|arn| arn.managed() == Some(ManagedConnector::AllIngress));
+        if all && ingress.len() > 1 {
+            // AWS notices only when a shell token is made (spec 3.2); noticing at launch costs nobody anything.
+            return Err(ApiError::validation(
+                "ALL_INGRESS cannot be combined with other ingress network connectors; \
+                 use HTTP_INGRESS and/or SHELL_INGRESS instead",
+            ));
+        }
+        self.idle_policy.as_ref().map_or(Ok(()), check_idle_policy)
+    }
+}
+
+fn check_idle_policy(policy: &IdlePolicy) -> Result<(), ApiError> {
+    if policy.max_idle_duration_seconds <= bounds::IDLE_MAX_SECONDS {
+        return Ok(());
+    }
+    Err(ApiError::validation(format!(
+        "1 validation error detected: Value '{}' at 'idlePolicy.maxIdleDurationSeconds' failed to satisfy constraint: \
+         Member must have value less than or equal to {}",
+        policy.max_idle_duration_seconds,
+        bounds::IDLE_MAX_SECONDS
+    )))
+}
+
+/// The service's words for a connector in the wrong list are not known.
+fn check_direction(connectors: Option<&[ConnectorArn]>, direction: Direction) -> Result<(), ApiError> {
+    let wrong = connectors.unwrap_or_default().iter().find(|arn| arn.direction() != direction);
+    let kind = match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    };
+    wrong.map_or(Ok(()), |arn| Err(ApiError::validation(format!("Network connector {arn} is not an {kind} connector"))))
+}
+
+impl Input for CreateMicrovmAuthTokenInput {
+    const OPERATION: Operation = Operation::CreateMicrovmAuthToken;
+    type Output = CreateMicrovmAuthTokenOutput;
+
+    fn check(&self) -> Result<(), ApiError> {
+        if self.expiration_in_minutes > bounds::TOKEN_MINUTES {
+            return Err(ApiError::validation(format!(
+                "ExpirationMinutes {} exceeded max allowed of {}.",
+                self.expiration_in_minutes,
+                bounds::TOKEN_MINUTES
+            )));
+        }
+        for port in &self.allowed_ports {
+            if let PortSpecification::Range(range) = port
+                && range.start_port > range.end_port
+            {
+                return Err(ApiError::validation(format!(
+                    "Port range start {} must not be greater than its end {}",
+                    range.start_port, range.end_port
+                )));
+            }
+        }
+        Ok(())
+    }
+}

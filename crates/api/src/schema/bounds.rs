@@ -1,0 +1,50 @@
+//! Every number of the contract, once (service model, spec 3.2, 3.3, 10.1).
+
+/// Sizes that the base image offers, MiB.
+pub const MEMORY_SIZES_MIB: [u32; 5] = [512, 1024, 2048, 4096, 8192];
+/// Size of a version that asks for none, MiB.
+pub const MEMORY_DEFAULT_MIB: u32 = 2048;
+/// Longest life, seconds; also the default.
+pub const MAXIMUM_DURATION_SECONDS: u32 = 28_800;
+/// Shortest idle time before a suspend, seconds.
+pub const IDLE_MIN_SECONDS: u32 = 60;
+/// Longest idle time before a suspend, seconds; the guide's bound, the model has none.
+pub const IDLE_MAX_SECONDS: u32 = 28_800;
+/// Longest `runHookPayload`, characters. Some documents say 16 KiB and are wrong.
+pub const RUN_HOOK_PAYLOAD_CHARS: usize = 4096;
+/// Longest life of a token, minutes.
+pub const TOKEN_MINUTES: u32 = 60;
+/// Most environment variables.
+pub const ENVIRONMENT_VARIABLES: usize = 100;
+/// Longest key of an environment variable, characters.
+pub const ENVIRONMENT_KEY_CHARS: usize = 256;
+/// Longest value of an environment variable, characters.
+pub const ENVIRONMENT_VALUE_CHARS: usize = 4096;
+/// Longest time-out of `/ready` and `/validate`, seconds.
+pub const IMAGE_HOOK_TIMEOUT_SECONDS: u32 = 3600;
+/// Longest time-out of `/run`, `/resume`, `/suspend` and `/terminate`, seconds.
+pub const MICROVM_HOOK_TIMEOUT_SECONDS: u32 = 60;
+/// Largest port.
+pub const PORT_MAX: u32 = 65_535;
+/// Most items on a page.
+pub const PAGE_MAX: u32 = 50;
+/// Longest client token, characters.
+pub const CLIENT_TOKEN_CHARS: usize = 128;
+/// Longest image or microVM identifier, characters.
+pub const IDENTIFIER_CHARS: usize = 256;
+/// Most connectors of one direction at launch.
+pub const CONNECTORS_AT_LAUNCH: usize = 10;
+/// Most egress connectors of an image version.
+pub const CONNECTORS_OF_IMAGE: usize = 1;
+/// Longest connector ARN, characters.
+pub const CONNECTOR_CHARS: usize = 2048;
+/// Longest `NonBlankString` and `Version` of the model, characters.
+pub const NON_BLANK_CHARS: usize = 2048;
+/// Longest log group or stream name, characters.
+pub const LOG_NAME_CHARS: usize = 512;
+/// Longest tag key, characters.
+pub const TAG_KEY_CHARS: usize = 128;
+/// Longest tag value, characters.
+pub const TAG_VALUE_CHARS: usize = 256;
+/// Most characters of a client's value that a validation message repeats.
+pub const SHOWN_VALUE_CHARS: usize = 256;

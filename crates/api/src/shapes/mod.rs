@@ -1,0 +1,14 @@
+//! The shapes of the operations: what requests and answers hold (spec 3.2, 3.3).
+//!
+//! A request becomes one of these only through [`crate::request::decode`], which has checked it against [`crate::schema`]
+//! first. Answers are written with every optional member present as `null` (spec 2.5).
+
+mod common;
+mod images;
+mod microvms;
+mod versions;
+
+pub use common::*;
+pub use images::*;
+pub use microvms::*;
+pub use versions::*;

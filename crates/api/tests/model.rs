@@ -1,0 +1,146 @@
+//! Our table of requests against the service model that `botocore` ships. The model is read where it is installed and never
+//! copied here: set `HEARTH_BOTOCORE_PYTHON` to a Python that has `botocore` with `lambda-microvms`, then
+//! `cargo nextest run -p api --run-ignored all model`.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::{collections::BTreeSet, process::Command};
+
+use api::{
+    ErrorKind, Operation,
+    schema::{Location, Member, Shape, Text},
+};
+use serde_json::Value;
+
+const READ: &str = "import botocore.session as s, json; \
+    print(json.dumps(s.get_session().get_service_model('lambda-microvms')._service_description))";
+
+/// Where we differ on purpose, each with its reason.
+const KNOWN: &[&str] = &[
+    // Below 0 there is no size; the sizes that there are come with `Input::check`, in the service's own words (spec 3.2).
+    "CreateMicrovmImage.resources[].minimumMemoryInMiB",
+];
+
+struct Model(Value);
+
+impl Model {
+    fn read() -> Self {
+        let python =
+            std::env::var("HEARTH_BOTOCORE_PYTHON").expect("HEARTH_BOTOCORE_PYTHON names a Python with botocore");
+        let output = Command::new(python).args(["-c", READ]).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Model(serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    fn shape(&self, name: &Value) -> &Value {
+        &self.0["shapes"][name.as_str().unwrap()]
+    }
+}
+
+fn strings(value: &Value) -> BTreeSet<&str> {
+    value.as_array().into_iter().flatten().map(|each| each.as_str().unwrap()).collect()
+}
+
+struct Comparison<'a> {
+    model: &'a Model,
+    differences: Vec<String>,
+}
+
+impl Comparison<'_> {
+    fn same<T: PartialEq + std::fmt::Debug>(&mut self, at: &str, what: &str, ours: T, theirs: T) {
+        if ours != theirs && !KNOWN.contains(&at) {
+            self.differences.push(format!("{at}: {what}: ours {ours:?}, theirs {theirs:?}"));
+        }
+    }
+
+    fn members(&mut self, at: &str, ours: &[Member], theirs: &Value) {
+        let names: BTreeSet<_> = ours.iter().map(|member| member.name).collect();
+        let empty = serde_json::Map::new();
+        let modelled = theirs["members"].as_object().unwrap_or(&empty);
+        self.same(at, "members", names, modelled.keys().map(String::as_str).collect());
+        let required: BTreeSet<_> = ours.iter().filter(|member| member.required).map(|member| member.name).collect();
+        self.same(at, "required", required, strings(&theirs["required"]));
+        for member in ours {
+            let Some(modelled) = modelled.get(member.name) else { continue };
+            let at = format!("{at}.{}", member.name);
+            let location = match modelled["location"].as_str() {
+                Some("uri") => Location::Path,
+                Some("querystring") => Location::Query,
+                _ => Location::Body,
+            };
+            self.same(&at, "location", member.location, location);
+            self.shape(&at, member.shape, self.model.shape(&modelled["shape"]));
+        }
+    }
+
+    fn shape(&mut self, at: &str, ours: &Shape, theirs: &Value) {
+        let kind = theirs["type"].as_str().unwrap();
+        let bound = |name: &str| theirs[name].as_i64();
+        match ours {
+            Shape::Text(text) => {
+                self.same(at, "type", "string", kind);
+                self.text(at, text, theirs);
+            }
+            Shape::Enum(names) => {
+                self.same(at, "enum", names.iter().copied().collect(), strings(&theirs["enum"]));
+            }
+            Shape::Integer { min, max } => {
+                self.same(at, "type", "integer", kind);
+                self.same(at, "min", i64::from(*min), bound("min").unwrap_or(i64::from(i32::MIN)));
+                self.same(at, "max", i64::from(*max), bound("max").unwrap_or(i64::from(i32::MAX)));
+            }
+            Shape::Boolean => self.same(at, "type", "boolean", kind),
+            Shape::Structure(members) => {
+                self.same(at, "union", false, theirs["union"].as_bool().unwrap_or(false));
+                self.members(at, members, theirs);
+            }
+            Shape::Union(members) => {
+                self.same(at, "union", true, theirs["union"].as_bool().unwrap_or(false));
+                self.members(at, members, theirs);
+            }
+            Shape::List { min, max, item } => {
+                self.same(at, "type", "list", kind);
+                self.same(at, "min", *min as i64, bound("min").unwrap_or(0));
+                self.same(at, "max", i64::try_from(*max).ok().filter(|max| *max < i64::MAX), bound("max"));
+                self.shape(&format!("{at}[]"), item, self.model.shape(&theirs["member"]["shape"]));
+            }
+            Shape::Map { max, key, value } => {
+                self.same(at, "type", "map", kind);
+                self.same(at, "max", i64::try_from(*max).ok().filter(|max| *max < i64::MAX), bound("max"));
+                self.text(&format!("{at}{{key}}"), key, self.model.shape(&theirs["key"]["shape"]));
+                self.text(&format!("{at}{{value}}"), value, self.model.shape(&theirs["value"]["shape"]));
+            }
+        }
+    }
+
+    fn text(&mut self, at: &str, ours: &Text, theirs: &Value) {
+        self.same(at, "min", ours.min as i64, theirs["min"].as_i64().unwrap_or(0));
+        let max = i64::try_from(ours.max).ok().filter(|max| *max < i64::MAX);
+        self.same(at, "max", max, theirs["max"].as_i64());
+        self.same(at, "pattern", ours.pattern.map(|pattern| pattern.text), theirs["pattern"].as_str());
+        self.same(at, "sensitive", ours.sensitive, theirs["sensitive"].as_bool().unwrap_or(false));
+    }
+}
+
+#[test]
+#[ignore = "needs botocore: set HEARTH_BOTOCORE_PYTHON"]
+fn the_table_says_what_the_model_says() {
+    let model = Model::read();
+    let mut comparison = Comparison { model: &model, differences: Vec::new() };
+    for operation in Operation::ALL {
+        let theirs = &model.0["operations"][operation.as_str()];
+        let (route, http) = (operation.route(), &theirs["http"]);
+        let at = operation.as_str();
+        comparison.same(at, "method", Some(route.method), http["method"].as_str());
+        comparison.same(at, "path", Some(route.path), http["requestUri"].as_str());
+        comparison.same(at, "status", Some(u64::from(route.status)), http["responseCode"].as_u64());
+        comparison.members(at, route.members, model.shape(&theirs["input"]["shape"]));
+        for error in theirs["errors"].as_array().unwrap() {
+            let name = error["shape"].as_str().unwrap();
+            let kind = name.parse::<ErrorKind>().ok();
+            let status = model.0["shapes"][name]["error"]["httpStatusCode"].as_u64();
+            comparison.same(&format!("{at} {name}"), "status", kind.map(|kind| u64::from(kind.status())), status);
+        }
+    }
+    assert!(comparison.differences.is_empty(), "{}", comparison.differences.join("\n"));
+}
