@@ -1,0 +1,157 @@
+//! The fake guest's half of [`wire`]: preamble, multiplexer, requests.
+
+use std::{
+    future::poll_fn,
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, split};
+use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
+use wire::{AgentHello, Fault, GENERATION, LENGTH_BYTES, NONCE_BYTES, PREAMBLE, Request, Response};
+
+use super::{app, guest::Guest};
+
+/// The port that sends back what it gets, whatever the application (RFC 862).
+const ECHO_PORT: u16 = 7;
+
+type Stream = Compat<yamux::Stream>;
+
+/// Serves one connection until the host ends it or the guest powers off.
+pub(super) async fn serve(
+    guest: Arc<Guest>,
+    mut channel: impl AsyncRead + AsyncWrite + Send + Unpin,
+) -> io::Result<()> {
+    answer_preamble(&mut channel).await?;
+    let mut connection = yamux::Connection::new(channel.compat(), config(), yamux::Mode::Server);
+    let greeted = Arc::new(AtomicBool::new(false));
+    let mut streams: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
+    loop {
+        // In this order, so that what happened before a power-off still goes out.
+        tokio::select! {
+            biased;
+            Some(()) = streams.next(), if !streams.is_empty() => {}
+            inbound = poll_fn(|cx| connection.poll_next_inbound(cx)) => match inbound {
+                Some(Ok(stream)) => streams.push(handle(guest.clone(), greeted.clone(), stream.compat()).boxed()),
+                Some(Err(cause)) => return Err(io::Error::other(cause)),
+                None => return Ok(()),
+            },
+            () = guest.power_off.cancelled() => {
+                return poll_fn(|cx| connection.poll_close(cx)).await.map_err(io::Error::other);
+            }
+        }
+    }
+}
+
+/// Room for all streams that the host opens and for those that have just ended, as in the real agent.
+fn config() -> yamux::Config {
+    const MAX_STREAMS: usize = 4096;
+    let mut config = yamux::Config::default();
+    config.set_max_num_streams(MAX_STREAMS);
+    config.set_max_connection_receive_window(Some(MAX_STREAMS * yamux::DEFAULT_CREDIT as usize));
+    config
+}
+
+/// Discards what comes until the preamble, and sends it back with its nonce.
+async fn answer_preamble(channel: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> io::Result<()> {
+    let mut seen = [0xff; PREAMBLE.len()];
+    while &seen != PREAMBLE {
+        seen.rotate_left(1);
+        seen[PREAMBLE.len() - 1] = channel.read_u8().await?;
+    }
+    let mut nonce = [0; NONCE_BYTES];
+    channel.read_exact(&mut nonce).await?;
+    channel.write_all(PREAMBLE).await?;
+    channel.write_all(&nonce).await?;
+    channel.flush().await
+}
+
+/// One stream. What goes wrong concerns only the host, which sees the stream end.
+async fn handle(guest: Arc<Guest>, greeted: Arc<AtomicBool>, mut stream: Stream) {
+    if let Err(cause) = respond(&guest, &greeted, &mut stream).await {
+        tracing::trace!(%cause, "a stream of the fake guest ends");
+    }
+    let _ = stream.shutdown().await;
+}
+
+async fn respond(guest: &Guest, greeted: &AtomicBool, stream: &mut Stream) -> io::Result<()> {
+    let request = read_request(stream).await?;
+    if !matches!(request, Request::Hello(_)) && !greeted.load(Ordering::Relaxed) {
+        return send(stream, &Response::Failed(Fault::Failed("hello comes first".into()))).await;
+    }
+    let outcome = match request {
+        Request::Hello(_) => {
+            greeted.store(true, Ordering::Relaxed);
+            let version = concat!("fake ", env!("CARGO_PKG_VERSION")).to_owned();
+            let hello = AgentHello { generation: GENERATION, version, application: guest.application() };
+            return send(stream, &Response::Hello(hello)).await;
+        }
+        Request::Start(container) => guest.start(container),
+        Request::Dial { port } if guest.listens(port) => {
+            send(stream, &Response::Dialed).await?;
+            return tokio::select! {
+                ended = application(guest, port, stream) => ended,
+                () = guest.application_ended.cancelled() => Ok(()),
+            };
+        }
+        Request::Dial { .. } => Err(Fault::Refused),
+        Request::Renew(identity) => guest.renew(identity),
+        Request::Events { after } => {
+            send(stream, &Response::Done).await?;
+            return events(guest, after, stream).await;
+        }
+        Request::Quiesce => guest.quiesce(),
+        Request::Shutdown { .. } => {
+            guest.terminate();
+            send(stream, &Response::Done).await?;
+            guest.power_off.cancel();
+            return Ok(());
+        }
+    };
+    send(stream, &outcome.map_or_else(Response::Failed, |()| Response::Done)).await
+}
+
+/// What listens on the dialed port.
+async fn application(guest: &Guest, port: u16, stream: &mut Stream) -> io::Result<()> {
+    if port != ECHO_PORT {
+        return app::serve(guest, stream).await;
+    }
+    let (mut read, mut write) = split(stream);
+    copy(&mut read, &mut write).await?;
+    write.shutdown().await
+}
+
+/// Sends events until the host ends the stream.
+async fn events(guest: &Guest, mut after: u64, stream: &mut Stream) -> io::Result<()> {
+    let mut happened = guest.happened();
+    let (mut read, mut write) = split(stream);
+    loop {
+        happened.borrow_and_update();
+        for event in guest.events(after) {
+            write.write_all(&wire::encode(&event).map_err(io::Error::other)?).await?;
+            after = event.sequence;
+        }
+        write.flush().await?;
+        tokio::select! {
+            _ = happened.changed() => {}
+            _ = read.read_u8() => return Ok(()),
+        }
+    }
+}
+
+async fn read_request(stream: &mut Stream) -> io::Result<Request> {
+    let mut prefix = [0; LENGTH_BYTES];
+    stream.read_exact(&mut prefix).await?;
+    let mut body = vec![0; wire::decode_length(prefix).map_err(io::Error::other)?];
+    stream.read_exact(&mut body).await?;
+    wire::decode_body(&body).map_err(io::Error::other)
+}
+
+async fn send(stream: &mut Stream, response: &Response) -> io::Result<()> {
+    stream.write_all(&wire::encode(response).map_err(io::Error::other)?).await?;
+    stream.flush().await
+}

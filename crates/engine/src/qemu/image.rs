@@ -1,0 +1,78 @@
+//! What an image directory holds, by name, and the sheet that says how to build the same machine again.
+//!
+//! ```text
+//! rootfs.ext4      the container's file system, raw
+//! disk.qcow2       what the guest wrote to it before the snapshot; sealed with it
+//! memory           guest memory, sparse; written by the boot, sealed read-only
+//! sealed/          appears whole when the image is sealed
+//!   device-state
+//!   machine.json   this module's Sheet
+//! ```
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{EngineError, Hardware, SEALED};
+
+pub const ROOTFS: &str = "rootfs.ext4";
+pub const DISK: &str = "disk.qcow2";
+pub const MEMORY: &str = "memory";
+pub const SHEET: &str = "machine.json";
+const FORMAT: u32 = 1;
+
+/// Everything about the virtual hardware that device state depends on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sheet {
+    format: u32,
+    pub hardware: Hardware,
+    /// `kvm` or `tcg`: processor state of one does not load into the other.
+    pub acceleration: String,
+}
+
+impl Sheet {
+    pub fn new(hardware: Hardware, acceleration: &str) -> Self {
+        Sheet { format: FORMAT, hardware, acceleration: acceleration.to_owned() }
+    }
+
+    /// Reads the sheet of a sealed image.
+    pub fn read(image_dir: &Path) -> Result<Self, EngineError> {
+        Self::of_boot(&image_dir.join(SEALED))
+    }
+
+    /// Reads the sheet that a boot left in its machine's directory.
+    pub fn of_boot(dir: &Path) -> Result<Self, EngineError> {
+        let path = dir.join(SHEET);
+        let text = fs::read(&path).map_err(|e| EngineError::io("read", &path, e))?;
+        let sheet: Sheet = serde_json::from_slice(&text)
+            .map_err(|e| EngineError::Host(format!("{} is damaged: {e}; build the image again", path.display())))?;
+        if sheet.format != FORMAT {
+            let found = sheet.format;
+            return Err(EngineError::Host(format!("image format {found} is not {FORMAT}; build the image again")));
+        }
+        Ok(sheet)
+    }
+
+    pub fn write(&self, dir: &Path) -> io::Result<()> {
+        let mut file = File::create_new(dir.join(SHEET))?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        file.sync_all()
+    }
+}
+
+/// Makes a file of the image immutable by anyone but root, and durable.
+pub fn seal(path: &Path) -> io::Result<()> {
+    std::os::unix::fs::chown(path, Some(0), Some(0))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o444))?;
+    File::open(path)?.sync_all()
+}
+
+/// Bytes that a (sparse) file takes on disk; 0 when it is missing.
+pub fn bytes_on_disk(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |meta| meta.blocks() * 512)
+}

@@ -1,0 +1,245 @@
+//! A running (or paused) QEMU process as a [`Machine`].
+
+use std::{
+    fs::{self, File},
+    io,
+    os::unix::net::UnixStream as StdUnixStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tokio::{net::UnixStream, sync::Mutex};
+
+use super::{
+    image::{self, Sheet},
+    pages::{self, Mapping},
+    process::{self, Process},
+    qmp::Qmp,
+};
+use crate::{Channel, EngineError, Machine, MachineRecord, SEALED, Saved};
+
+/// See the trait for what each verb promises.
+pub struct QemuMachine {
+    record: MachineRecord,
+    sheet: Sheet,
+    process: Process,
+    qmp: Mutex<Qmp>,
+}
+
+impl QemuMachine {
+    /// Takes hold of a process that was just started and negotiates with its monitor. On failure the process is gone.
+    pub async fn attach_new(
+        started: process::Started,
+        machine_dir: &Path,
+        image_dir: &Path,
+        sheet: Sheet,
+        fresh: bool,
+    ) -> Result<Self, EngineError> {
+        let held = Process::hold(started.pid).map_err(|e| EngineError::io("hold", machine_dir, e))?;
+        let process = held.ok_or_else(|| EngineError::Gone(process::last_words(machine_dir)))?;
+        match Self::negotiate(started.qmp).await {
+            Ok(qmp) => Self::new(process, qmp, machine_dir, image_dir, sheet, fresh),
+            Err(e) => {
+                process.kill().await.map_err(|e| EngineError::io("kill", machine_dir, e))?;
+                Err(match e {
+                    EngineError::Gone(_) => EngineError::Gone(process::last_words(machine_dir)),
+                    other => other,
+                })
+            }
+        }
+    }
+
+    /// Takes hold of a live process of an earlier hearth. On failure the process is as it was.
+    pub async fn attach_found(process: Process, record: &MachineRecord, sheet: Sheet) -> Result<Self, EngineError> {
+        let dir = &record.machine_dir;
+        let stream = process::connect(dir, process::QMP_SOCKET)
+            .map_err(|e| EngineError::io("connect to the monitor of", dir, e))?;
+        let qmp = Self::negotiate(stream).await?;
+        Self::new(process, qmp, dir, &record.image_dir, sheet, record.fresh)
+    }
+
+    async fn negotiate(stream: StdUnixStream) -> Result<Qmp, EngineError> {
+        let mut qmp = Qmp::negotiate(stream).await?;
+        let wanted = json!({ "capabilities": [
+            { "capability": "events", "state": true },
+            { "capability": "x-ignore-shared", "state": true },
+        ] });
+        qmp.execute("migrate-set-capabilities", wanted).await?;
+        Ok(qmp)
+    }
+
+    fn new(
+        process: Process,
+        qmp: Qmp,
+        machine_dir: &Path,
+        image_dir: &Path,
+        sheet: Sheet,
+        fresh: bool,
+    ) -> Result<Self, EngineError> {
+        let record = MachineRecord {
+            pid: process.pid,
+            start_ticks: process.start_ticks,
+            boot_id: process::boot_id().map_err(|e| EngineError::io("read", Path::new("boot_id"), e))?,
+            machine_dir: machine_dir.to_owned(),
+            image_dir: image_dir.to_owned(),
+            fresh,
+        };
+        Ok(QemuMachine { record, sheet, process, qmp: Mutex::new(qmp) })
+    }
+
+    /// Loads device state (a path inside the jail) into a process that waits for it, after the saved pages if there are any.
+    pub async fn load(&self, device_state: &str, saved_pages: Option<PathBuf>) -> Result<(), EngineError> {
+        if let Some(path) = saved_pages {
+            let (pid, image_dir) = (self.record.pid, self.record.image_dir.clone());
+            blocking(move || {
+                let memory = process::open_memory(&image_dir)?;
+                let inject = || pages::inject(pid, Mapping::find(pid, &memory)?, &path);
+                inject().map_err(|e| EngineError::io("load saved pages from", &path, e))
+            })
+            .await?;
+        }
+        let mut qmp = self.qmp.lock().await;
+        qmp.execute("migrate-incoming", json!({ "uri": format!("file:{device_state}") })).await?;
+        qmp.migration("migrate-incoming").await
+    }
+
+    async fn seal(&self, dir: &Path) -> Result<Saved, EngineError> {
+        {
+            let mut qmp = self.qmp.lock().await;
+            qmp.execute("migrate", json!({ "uri": "file:/vm/device-state" })).await?;
+            qmp.migration("migrate").await?;
+        }
+        let (image_dir, machine_dir) = (self.record.image_dir.clone(), self.record.machine_dir.clone());
+        let (sheet, dir) = (self.sheet.clone(), dir.to_owned());
+        blocking(move || {
+            for name in [image::MEMORY, image::DISK, image::ROOTFS] {
+                let path = image_dir.join(name);
+                image::seal(&path).map_err(|e| EngineError::io("seal", &path, e))?;
+            }
+            whole(&dir, |partial| {
+                move_in(&machine_dir, partial)?;
+                sheet.write(partial)
+            })?;
+            Ok(Saved {
+                memory_bytes: image::bytes_on_disk(&image_dir.join(image::MEMORY)),
+                disk_bytes: image::bytes_on_disk(&image_dir.join(image::DISK)),
+            })
+        })
+        .await
+    }
+
+    async fn suspend(&self, dir: &Path) -> Result<Saved, EngineError> {
+        // "live": false keeps the block layer active, so that the machine stays usable.
+        let arguments = json!({ "filename": "/vm/device-state", "live": false });
+        self.qmp.lock().await.execute("xen-save-devices-state", arguments).await?;
+        let (record, dir) = (self.record.clone(), dir.to_owned());
+        blocking(move || {
+            let memory = process::open_memory(&record.image_dir)?;
+            let disk = record.machine_dir.join(process::DISK);
+            let mut memory_bytes = 0;
+            whole(&dir, |partial| {
+                let mapping = Mapping::find(record.pid, &memory)?;
+                memory_bytes = pages::save(record.pid, mapping, &partial.join(PAGES))?;
+                move_in(&record.machine_dir, partial)?;
+                File::open(&disk)?.sync_all()
+            })?;
+            Ok(Saved { memory_bytes, disk_bytes: image::bytes_on_disk(&disk) })
+        })
+        .await
+    }
+}
+
+/// The file of saved pages in a suspend directory.
+pub const PAGES: &str = "pages";
+
+/// Moves the device state that QEMU wrote into the directory being filled; root's from here on.
+fn move_in(machine_dir: &Path, partial: &Path) -> io::Result<()> {
+    let from = machine_dir.join(process::STATE);
+    let to = partial.join(process::STATE);
+    fs::copy(&from, &to)?;
+    fs::remove_file(&from)?;
+    File::open(to)?.sync_all()
+}
+
+/// Fills a directory beside `dir` and renames it in place, so that `dir` appears whole and durable or not at all.
+fn whole(dir: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), EngineError> {
+    let failed = |e| EngineError::io("save into", dir, e);
+    if dir.exists() {
+        return Err(failed(io::Error::from(io::ErrorKind::AlreadyExists)));
+    }
+    let partial = dir.with_extension("partial");
+    let make = || {
+        match fs::remove_dir_all(&partial) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
+        }
+        fs::create_dir_all(&partial)?;
+        fill(&partial)?;
+        File::open(&partial)?.sync_all()?;
+        fs::rename(&partial, dir)?;
+        File::open(dir.parent().unwrap_or(Path::new("/")))?.sync_all()
+    };
+    make().map_err(|e| {
+        let _ = fs::remove_dir_all(&partial);
+        failed(e)
+    })
+}
+
+/// Runs file work off the async threads.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(e) => Err(EngineError::Host(format!("a worker of the engine failed: {e}"))),
+    }
+}
+
+#[async_trait]
+impl Machine for QemuMachine {
+    async fn pause(&self) -> Result<(), EngineError> {
+        self.qmp.lock().await.execute("stop", Value::Null).await.map(drop)
+    }
+
+    async fn resume(&self) -> Result<(), EngineError> {
+        self.qmp.lock().await.execute("cont", Value::Null).await.map(drop)
+    }
+
+    async fn save(&self, dir: &Path) -> Result<Saved, EngineError> {
+        if self.record.fresh {
+            if dir != self.record.image_dir.join(SEALED) {
+                let message = format!("a fresh machine is sealed into its image's `{SEALED}` directory only");
+                return Err(EngineError::Host(message));
+            }
+            self.seal(dir).await
+        } else {
+            self.suspend(dir).await
+        }
+    }
+
+    async fn connect(&self) -> Result<Box<dyn Channel>, EngineError> {
+        let failed = |e| EngineError::io("connect to the agent of", &self.record.machine_dir, e);
+        let stream = process::connect(&self.record.machine_dir, process::AGENT_SOCKET).map_err(failed)?;
+        stream.set_nonblocking(true).map_err(failed)?;
+        Ok(Box::new(UnixStream::from_std(stream).map_err(failed)?))
+    }
+
+    async fn kill(&self) -> Result<(), EngineError> {
+        self.process.kill().await.map_err(|e| EngineError::io("kill", &self.record.machine_dir, e))?;
+        process::sweep(&self.record.machine_dir);
+        Ok(())
+    }
+
+    async fn wait(&self) {
+        while let Err(error) = self.process.ended().await {
+            tracing::error!(pid = self.record.pid, %error, "cannot watch the machine's process");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    fn record(&self) -> MachineRecord {
+        self.record.clone()
+    }
+}
