@@ -1,0 +1,86 @@
+//! The answers that the proxy makes itself (spec 6.6), all of them.
+//!
+//! Bodies are plain text or empty, never JSON. An answer of ours is told from the application's by its
+//! `x-aws-proxy-error` header, which applications cannot send; only the 502 for a microVM that is not running now has none.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
+
+use crate::ConnectError;
+
+pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
+/// Every body towards a client.
+pub(crate) type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+const PROXY_ERROR: HeaderName = HeaderName::from_static("x-aws-proxy-error");
+
+/// Why a request does not reach the application, or its answer not the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// No token, or nothing that can be opened as one.
+    MissingAuthentication,
+    /// An authentic token that does not open this endpoint now: another microVM's, expired, unknown host.
+    AuthenticationFailed,
+    /// The port is not in the token's scope, or the microVM takes no application traffic at all (spec 16, items 25, 26).
+    PortDenied,
+    /// Target port that is none.
+    MalformedPort,
+    /// A request that HTTP allows and the proxy does not: `CONNECT`.
+    Unsupported,
+    /// Nothing listens.
+    AppConnectFailed,
+    /// The microVM is gone.
+    MicrovmConnectFailed,
+    /// Not running, no HTTP from the application, shell token on plain HTTPS.
+    BadGateway,
+}
+
+impl Refusal {
+    fn parts(self) -> (StatusCode, &'static str, Option<&'static str>) {
+        match self {
+            Refusal::MissingAuthentication => {
+                (StatusCode::FORBIDDEN, "Request missing authentication", Some("UNAUTHORIZED"))
+            }
+            Refusal::AuthenticationFailed => {
+                (StatusCode::FORBIDDEN, "Token authentication failed", Some("UNAUTHORIZED"))
+            }
+            Refusal::PortDenied => (StatusCode::FORBIDDEN, "Access to port denied", Some("PORT_DENIED")),
+            Refusal::MalformedPort | Refusal::Unsupported => (StatusCode::BAD_REQUEST, "", Some("BAD_REQUEST")),
+            Refusal::AppConnectFailed => (StatusCode::BAD_GATEWAY, "", Some("APP_CONNECT_FAILED")),
+            Refusal::MicrovmConnectFailed => (StatusCode::BAD_GATEWAY, "", Some("MICROVM_CONNECT_FAILED")),
+            Refusal::BadGateway => (StatusCode::BAD_GATEWAY, "", None),
+        }
+    }
+
+    /// The response for the client.
+    pub(crate) fn response(self) -> Response<Body> {
+        let (status, text, code) = self.parts();
+        let body =
+            if text.is_empty() { empty() } else { Full::new(Bytes::from(text)).map_err(|e| match e {}).boxed_unsync() };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        if !text.is_empty() {
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        }
+        if let Some(code) = code {
+            response.headers_mut().insert(PROXY_ERROR, HeaderValue::from_static(code));
+        }
+        response
+    }
+}
+
+impl From<ConnectError> for Refusal {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Refused => Refusal::AppConnectFailed,
+            ConnectError::Gone => Refusal::MicrovmConnectFailed,
+            ConnectError::Unavailable | ConnectError::Timeout => Refusal::BadGateway,
+        }
+    }
+}
+
+/// A body without bytes.
+pub(crate) fn empty() -> Body {
+    Empty::new().map_err(|e| match e {}).boxed_unsync()
+}

@@ -1,0 +1,125 @@
+//! The data plane in front of every microVM (spec sections 6 and 7).
+//!
+//! One TLS listener. A request's life is six steps, all in `request.rs`: identify, authorize, wake, connect, forward, record.
+//! Tokens are [`token`], certificates [`ca`] and [`tls`]. What the control plane knows comes through [`Backend`]; nothing
+//! here remembers anything about a microVM between two requests.
+//!
+//! Every request gets a connection of its own to the application. Keeping idle ones for the next request would save a dial,
+//! but an application that serves one connection at a time (Python's `HTTPServer` with HTTP/1.1, for one) would then be
+//! blocked by a connection that nobody uses, and a suspend would have to hunt them down.
+
+mod answers;
+pub mod ca;
+mod files;
+mod forward;
+mod headers;
+mod inbound;
+mod keys;
+mod linger;
+mod record;
+mod request;
+mod serve;
+pub mod tls;
+pub mod token;
+mod upstream;
+mod websocket;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+pub use crate::{
+    ca::LocalCa,
+    files::FileError,
+    keys::KeyringError,
+    serve::{Ingress, serve},
+    tls::TlsSettings,
+    token::{Claims, Kind, PortRange, Token, TokenError, TokenKeys},
+};
+
+/// What the ingress needs from the control plane.
+#[async_trait]
+pub trait Backend: Send + Sync + 'static {
+    /// The microVM behind an endpoint host (lower case, without port). `None`: no such endpoint. Called for every request,
+    /// before its token is looked at: must be quick.
+    fn route(&self, host: &str) -> Option<Route>;
+
+    /// A connection to `127.0.0.1:port` in the guest, after waking a suspended machine when its policy allows. Held, and
+    /// bounded by the implementation; dropped when the client goes away.
+    async fn connect(&self, microvm: &str, port: u16) -> Result<Box<dyn Stream>, ConnectError>;
+
+    /// Authenticated application bytes moved, or an authorized request began or ended: the idle clock restarts (spec 5.3).
+    /// Called at most about once a second for each request, and at its begin and end. Must not block.
+    fn activity(&self, microvm: &str);
+}
+
+/// Where an endpoint host leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// The microVM's id, as in the token's claims.
+    pub microvm: String,
+    /// Does it take application traffic (`HTTP_INGRESS` or `ALL_INGRESS`)?
+    pub application: bool,
+    /// Does it take shell sessions (`SHELL_INGRESS`)?
+    pub shell: bool,
+    /// Is it gone for good? Its host is still known for a while.
+    pub terminated: bool,
+}
+
+/// Why there is no connection to the application. All become 502 (spec 6.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// The machine is up and nothing listens on the port: `APP_CONNECT_FAILED`.
+    #[error("nothing listens on the port")]
+    Refused,
+    /// Suspended without auto-resume, or the resume failed.
+    #[error("the microVM is not running")]
+    Unavailable,
+    /// Terminated: `MICROVM_CONNECT_FAILED`.
+    #[error("the microVM is gone")]
+    Gone,
+    /// It took longer than the backend's bound.
+    #[error("connecting took too long")]
+    Timeout,
+}
+
+/// A byte stream to the application.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// Bounds of the listener. The defaults are generous: AWS publishes none (spec 16, item 18).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Client connections at a time, WebSockets included; more wait in the listener's backlog.
+    pub connections: usize,
+    /// Requests at a time on one HTTP/2 connection.
+    pub streams_per_connection: u32,
+    /// Bytes of a request's or response's head.
+    pub head_bytes: usize,
+    /// From the connection to the end of the TLS handshake.
+    pub handshake: Duration,
+    /// For the whole head of an HTTP/1.1 request, and for an HTTP/1.1 connection between two requests.
+    pub head: Duration,
+    /// For the first byte of an application that is to speak HTTP/2: such a server speaks at once (RFC 9113 section 3.4).
+    pub greeting: Duration,
+    /// For an HTTP/2 connection without any request.
+    pub idle: Duration,
+    /// At shutdown, for requests in flight.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            connections: 4096,
+            streams_per_connection: 256,
+            head_bytes: 64 * 1024,
+            handshake: Duration::from_secs(10),
+            head: Duration::from_secs(30),
+            greeting: Duration::from_secs(10),
+            idle: Duration::from_secs(300),
+            drain: Duration::from_secs(5),
+        }
+    }
+}
