@@ -1,0 +1,132 @@
+//! hearth's own route: log lines, streamed while they come. `hearth logs` reads it; CloudWatch Logs' operations are to come.
+//!
+//! `GET /hearth/v1/logs?group=<group>&stream=<prefix>&after=<n>&follow=true` answers newline-delimited JSON
+//! `{"n":<number>,"t":<epoch ms>,"m":"<line>","s":"<stream>"}`: by stream, then number. `after` applies to every stream.
+
+use std::{collections::HashMap, convert::Infallible, sync::Arc};
+
+use api::{
+    ApiError,
+    sigv4::{Authorization, Expected, SignatureError, percent},
+};
+use bytes::Bytes;
+use futures::stream;
+use http::{Response, header};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{
+    Edge,
+    answer::{Body, Refusal},
+    dispatch::Head,
+    gate,
+};
+use crate::logs::Logs;
+
+/// Where the route lies.
+pub(super) const PATH: &str = "/hearth/v1/logs";
+
+/// Answers one request for log lines.
+pub(super) async fn call(
+    edge: &Edge,
+    id: Uuid,
+    head: &Head,
+    presented: Result<Authorization, SignatureError>,
+    body: Incoming,
+) -> Result<Response<Body>, Refusal> {
+    let expected = Expected { region: edge.region.as_str(), service: "lambda" };
+    gate::admit(edge, id, head, presented, expected, body).await?;
+    let query = Query::read(&head.query)?;
+    let reader = Reader { logs: edge.logs.clone(), query, seen: HashMap::new(), done: false };
+    let lines = stream::unfold(reader, |mut reader| async move {
+        let chunk = reader.next().await?;
+        Some((Ok::<_, Infallible>(Frame::data(chunk)), reader))
+    });
+    let body = BodyExt::boxed_unsync(StreamBody::new(lines).map_err(|never| match never {}));
+    Response::builder()
+        .header(header::CONTENT_TYPE, "application/x-ndjson")
+        .body(body)
+        .map_err(|_| ApiError::internal().into())
+}
+
+struct Query {
+    group: String,
+    prefix: String,
+    after: u64,
+    follow: bool,
+}
+
+impl Query {
+    fn read(text: &str) -> Result<Self, ApiError> {
+        let mut query = Query { group: String::new(), prefix: String::new(), after: 0, follow: false };
+        for (name, value) in percent::query_pairs(text).ok_or_else(ApiError::unparseable)? {
+            match name.as_str() {
+                "group" => query.group = value,
+                "stream" => query.prefix = value,
+                "after" => {
+                    let bad = || ApiError::validation(format!("after is {value:?}, must be a whole number"));
+                    query.after = value.parse().map_err(|_| bad())?;
+                }
+                "follow" => query.follow = value == "true",
+                _ => {}
+            }
+        }
+        if query.group.is_empty() {
+            return Err(ApiError::validation("group is missing: name a log group such as /aws/lambda-microvms/<image>"));
+        }
+        Ok(query)
+    }
+}
+
+#[derive(Serialize)]
+struct Shown<'a> {
+    n: u64,
+    t: i64,
+    m: &'a str,
+    s: &'a str,
+}
+
+struct Reader {
+    logs: Arc<Logs>,
+    query: Query,
+    seen: HashMap<String, u64>,
+    done: bool,
+}
+
+impl Reader {
+    /// The next lines as bytes; waits for them when following, ends otherwise.
+    async fn next(&mut self) -> Option<Bytes> {
+        if self.done {
+            return None;
+        }
+        let mut changes = self.logs.changes();
+        loop {
+            changes.mark_unchanged();
+            let (logs, group, prefix) = (self.logs.clone(), self.query.group.clone(), self.query.prefix.clone());
+            let seen = self.seen.clone();
+            let read = tokio::task::spawn_blocking(move || logs.read(&group, &prefix, &seen)).await.ok()?;
+            let lines = match read {
+                Ok(lines) => lines,
+                Err(error) => {
+                    tracing::error!(%error, "a log cannot be read");
+                    return None;
+                }
+            };
+            let mut out = Vec::new();
+            for (stream, line) in &lines {
+                self.seen.insert(stream.clone(), line.n);
+                if line.n > self.query.after {
+                    serde_json::to_writer(&mut out, &Shown { n: line.n, t: line.t, m: &line.m, s: stream }).ok()?;
+                    out.push(b'\n');
+                }
+            }
+            self.done = !self.query.follow;
+            if !out.is_empty() || self.done {
+                return Some(out.into());
+            }
+            changes.changed().await.ok()?;
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! The `lambda` service: REST-JSON to typed operations and back.
+
+use std::sync::Arc;
+
+use api::{
+    ApiError, Operation,
+    operations::Labels,
+    request,
+    sigv4::{Authorization, Expected, SignatureError},
+};
+use bytes::Bytes;
+use http::Response;
+use hyper::body::Incoming;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use super::{
+    Caller, Edge, Operations,
+    answer::{self, Body, Refusal},
+    dispatch::Head,
+    gate,
+};
+
+/// Answers one request of the service.
+pub(super) async fn call(
+    edge: &Edge,
+    tasks: &TaskTracker,
+    id: Uuid,
+    head: &Head,
+    presented: Result<Authorization, SignatureError>,
+    body: Incoming,
+) -> Result<Response<Body>, Refusal> {
+    let expected = Expected { region: edge.region.as_str(), service: "lambda" };
+    let (caller, body) = gate::admit(edge, id, head, presented, expected, body).await?;
+    let (operation, labels) = Operation::find(&head.method, &head.path)?;
+    let call = Call { operations: Arc::clone(&edge.operations), caller, labels, query: head.query.clone(), body };
+    let span = tracing::info_span!("operation", %operation, request_id = %id);
+    // In a task of its own: it ends even if the client goes away, and a panic ends only it.
+    match tasks.spawn(call.perform(operation).instrument(span)).await {
+        Ok(outcome) => Ok(answer::json(operation.route().status, outcome?)),
+        Err(error) => {
+            tracing::error!(%operation, request_id = %id, %error, "the operation panicked; its request is answered with 500");
+            Err(ApiError::internal().into())
+        }
+    }
+}
+
+struct Call {
+    operations: Arc<dyn Operations>,
+    caller: Caller,
+    labels: Labels,
+    query: String,
+    body: Bytes,
+}
+
+impl Call {
+    /// One arm per operation: decode, do, encode.
+    async fn perform(self, operation: Operation) -> Result<Vec<u8>, ApiError> {
+        let Call { operations, caller, labels, query, body } = self;
+        macro_rules! perform {
+            ($($variant:ident => $method:ident,)+) => {
+                match operation {
+                    $(Operation::$variant => {
+                        let input = request::decode(labels, &query, &body)?;
+                        encode(&caller, operations.$method(&caller, input).await?)
+                    })+
+                }
+            };
+        }
+        perform! {
+            CreateMicrovmImage => create_microvm_image,
+            GetMicrovmImage => get_microvm_image,
+            ListMicrovmImages => list_microvm_images,
+            DeleteMicrovmImage => delete_microvm_image,
+            GetMicrovmImageVersion => get_microvm_image_version,
+            ListMicrovmImageVersions => list_microvm_image_versions,
+            GetMicrovmImageBuild => get_microvm_image_build,
+            ListMicrovmImageBuilds => list_microvm_image_builds,
+            ListManagedMicrovmImages => list_managed_microvm_images,
+            ListManagedMicrovmImageVersions => list_managed_microvm_image_versions,
+            RunMicrovm => run_microvm,
+            GetMicrovm => get_microvm,
+            ListMicrovms => list_microvms,
+            SuspendMicrovm => suspend_microvm,
+            ResumeMicrovm => resume_microvm,
+            TerminateMicrovm => terminate_microvm,
+            CreateMicrovmAuthToken => create_microvm_auth_token,
+        }
+    }
+}
+
+fn encode<T: serde::Serialize>(caller: &Caller, output: T) -> Result<Vec<u8>, ApiError> {
+    serde_json::to_vec(&output).map_err(|error| {
+        tracing::error!(request_id = %caller.request_id, %error, "an answer has no JSON form");
+        ApiError::internal()
+    })
+}

@@ -1,0 +1,120 @@
+//! One HTTP endpoint for every AWS service that hearth speaks.
+//!
+//! ```text
+//! listen.rs   accept, TLS, HTTP/1.1 and 2, graceful end
+//!   dispatch.rs   which service? by the scope of the signature, else by the path
+//!     lambda.rs     route -> decode -> Operations          REST-JSON
+//!     sts.rs        GetCallerIdentity                      query, XML
+//!     logs.rs       nothing yet, and says so               JSON 1.1
+//!     s3/           s3s over a directory, same keys        XML
+//!   gate.rs       bounded body, SigV4 -> Caller            for all but S3, which verifies by itself
+//!   answer.rs     answers and errors become HTTP here and nowhere else
+//! ```
+
+mod answer;
+mod dispatch;
+mod gate;
+mod journal;
+mod lambda;
+mod listen;
+mod logs;
+pub mod s3;
+mod sts;
+
+use std::sync::Arc;
+
+use api::{AccountId, ApiError, Region, Sensitive};
+use async_trait::async_trait;
+use uuid::Uuid;
+
+pub use listen::serve;
+
+/// Everything the endpoint needs.
+pub struct Edge {
+    /// Who may call.
+    pub keys: Arc<dyn Keys>,
+    /// Does the work of `lambda-microvms`.
+    pub operations: Arc<dyn Operations>,
+    /// The embedded object store.
+    pub s3: s3::S3Store,
+    /// The only region that signatures for other services than S3 may be scoped to.
+    pub region: Region,
+    /// What `/hearth/v1/logs` reads.
+    pub logs: Arc<crate::logs::Logs>,
+}
+
+/// Looks up access keys.
+#[async_trait]
+pub trait Keys: Send + Sync {
+    /// The key of that id; `None` when there is none or it may not be used.
+    async fn secret(&self, access_key_id: &str) -> Option<Credential>;
+}
+
+/// What a key is good for.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    /// The secret access key.
+    pub secret: Sensitive<String>,
+    /// The account it belongs to.
+    pub account: AccountId,
+}
+
+/// Who calls; its signature has been verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    /// The account.
+    pub account: AccountId,
+    /// The key used.
+    pub access_key_id: String,
+    /// The id of this request, as the answer shows it in `x-amzn-RequestId`.
+    pub request_id: Uuid,
+}
+
+macro_rules! operations {
+    ($($(#[$meta:meta])* $method:ident($input:ident) -> $output:ident;)+) => {
+        /// The operations of `lambda-microvms`. Inputs have passed every rule that needs no state; what an error's cause
+        /// is on our side belongs into the log, not into the [`ApiError`].
+        #[async_trait]
+        pub trait Operations: Send + Sync {
+            $($(#[$meta])*
+            async fn $method(&self, caller: &Caller, input: api::$input) -> Result<api::$output, ApiError>;)+
+        }
+    };
+}
+
+operations! {
+    /// 201; the image is being built when this returns.
+    create_microvm_image(CreateMicrovmImageInput) -> CreateMicrovmImageOutput;
+    /// One image.
+    get_microvm_image(GetMicrovmImageInput) -> GetMicrovmImageOutput;
+    /// A page of images.
+    list_microvm_images(ListMicrovmImagesInput) -> ListMicrovmImagesOutput;
+    /// The image goes away later.
+    delete_microvm_image(DeleteMicrovmImageInput) -> DeleteMicrovmImageOutput;
+    /// One version.
+    get_microvm_image_version(GetMicrovmImageVersionInput) -> GetMicrovmImageVersionOutput;
+    /// A page of versions.
+    list_microvm_image_versions(ListMicrovmImageVersionsInput) -> ListMicrovmImageVersionsOutput;
+    /// One build.
+    get_microvm_image_build(GetMicrovmImageBuildInput) -> GetMicrovmImageBuildOutput;
+    /// A page of builds.
+    list_microvm_image_builds(ListMicrovmImageBuildsInput) -> ListMicrovmImageBuildsOutput;
+    /// The managed images.
+    list_managed_microvm_images(ListManagedMicrovmImagesInput) -> ListManagedMicrovmImagesOutput;
+    /// Versions of a managed image, newest first.
+    list_managed_microvm_image_versions(ListManagedMicrovmImageVersionsInput) -> ListManagedMicrovmImageVersionsOutput;
+    /// The microVM is being started when this returns.
+    run_microvm(RunMicrovmInput) -> RunMicrovmOutput;
+    /// One microVM.
+    get_microvm(GetMicrovmInput) -> GetMicrovmOutput;
+    /// A page of microVMs.
+    list_microvms(ListMicrovmsInput) -> ListMicrovmsOutput;
+    /// Idempotent.
+    suspend_microvm(SuspendMicrovmInput) -> SuspendMicrovmOutput;
+    /// Idempotent.
+    resume_microvm(ResumeMicrovmInput) -> ResumeMicrovmOutput;
+    /// Idempotent.
+    terminate_microvm(TerminateMicrovmInput) -> TerminateMicrovmOutput;
+    /// A token for the endpoint.
+    create_microvm_auth_token(CreateMicrovmAuthTokenInput) -> CreateMicrovmAuthTokenOutput;
+}

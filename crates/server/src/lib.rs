@@ -1,0 +1,27 @@
+//! The control plane: the API edge, the store, one driver task per microVM, the image builds, and start-up.
+//!
+//! ```text
+//! edge        HTTP, signatures, S3; every operation typed and validated before it gets here
+//! operations  each operation handed to
+//!   images      what builds images
+//!   microvms    what drives microVMs: one file a verb
+//! store       SQLite: the only thing that must survive, beside files named by it
+//! logs        output of builds and applications
+//! ```
+
+pub mod config;
+pub mod edge;
+mod failure;
+mod hooks;
+mod images;
+mod keys;
+pub mod logs;
+mod microvms;
+mod operations;
+mod shared;
+mod start;
+mod store;
+mod tokens;
+
+pub use config::{Config, ConfigError, EngineKind, Overrides};
+pub use start::{ServeError, serve};

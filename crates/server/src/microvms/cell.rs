@@ -1,0 +1,121 @@
+//! One microVM in memory: its record, when traffic was last seen, and the way to its agent while it serves.
+//!
+//! Everybody reads; changes go through [`Cell::apply`] and [`Cell::amend`], one at a time, durable before they show.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
+use engine::agent::Agent;
+use lifecycle::{
+    Millis,
+    microvms::{Input, Refusal, Step},
+};
+use tokio::sync::{Mutex, watch};
+
+use crate::{
+    shared::now,
+    store::{MicrovmRecord, Store, StoreError},
+};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Cell {
+    record: watch::Sender<Arc<MicrovmRecord>>,
+    agent: watch::Sender<Option<Agent>>,
+    activity: AtomicI64,
+    writer: Mutex<()>,
+}
+
+/// Why a change did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The rules do not allow it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// It could not be written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Cell {
+    /// A cell for a record that is in the store.
+    pub fn new(record: MicrovmRecord) -> Self {
+        let activity = AtomicI64::new(record.life.since);
+        let (record, agent) = (watch::Sender::new(Arc::new(record)), watch::Sender::new(None));
+        Cell { record, agent, activity, writer: Mutex::new(()) }
+    }
+
+    /// The record now.
+    pub fn record(&self) -> Arc<MicrovmRecord> {
+        self.record.borrow().clone()
+    }
+
+    /// Follows the record.
+    pub fn changes(&self) -> watch::Receiver<Arc<MicrovmRecord>> {
+        self.record.subscribe()
+    }
+
+    /// Applies one input of the rules, and `also` to what the rules do not see, in one commit.
+    pub async fn apply(
+        &self,
+        store: &Store,
+        input: Input,
+        also: impl FnOnce(&mut MicrovmRecord) + Send,
+    ) -> Result<Arc<MicrovmRecord>, ApplyError> {
+        let _writer = self.writer.lock().await;
+        let before = self.record();
+        let at = now();
+        let Step::Changed(life) = before.life.step(&input, at)? else { return Ok(before) };
+        let mut next = MicrovmRecord { life, ..(*before).clone() };
+        also(&mut next);
+        store.advance_microvm(&next, before.life.generation, Some(&input), at).await?;
+        tracing::info!(microvm = %next.id, from = %before.state(), to = %next.state(), ?input, "microVM changed");
+        Ok(self.publish(next))
+    }
+
+    /// Writes bookkeeping that is no transition.
+    pub async fn amend(
+        &self,
+        store: &Store,
+        change: impl FnOnce(&mut MicrovmRecord) + Send,
+    ) -> Result<Arc<MicrovmRecord>, StoreError> {
+        let _writer = self.writer.lock().await;
+        let mut next = (*self.record()).clone();
+        change(&mut next);
+        store.advance_microvm(&next, next.life.generation, None, now()).await?;
+        Ok(self.publish(next))
+    }
+
+    fn publish(&self, next: MicrovmRecord) -> Arc<MicrovmRecord> {
+        let next = Arc::new(next);
+        self.record.send_replace(next.clone());
+        next
+    }
+
+    /// Traffic was seen: the idle clock restarts.
+    pub fn touch(&self) {
+        self.activity.fetch_max(now(), Ordering::Relaxed);
+    }
+
+    /// When traffic was last seen.
+    pub fn last_activity(&self) -> Millis {
+        self.activity.load(Ordering::Relaxed)
+    }
+
+    /// Lets traffic in through that agent.
+    pub fn open_gate(&self, agent: Agent) {
+        self.agent.send_replace(Some(agent));
+    }
+
+    /// Lets no new traffic in.
+    pub fn close_gate(&self) {
+        self.agent.send_replace(None);
+    }
+
+    /// The way in, while the gate is open.
+    pub fn gate(&self) -> watch::Receiver<Option<Agent>> {
+        self.agent.subscribe()
+    }
+}

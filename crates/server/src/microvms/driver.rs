@@ -1,0 +1,277 @@
+//! One task per live microVM: it does the work that the state owes, and waits for what comes next.
+//!
+//! The task is the only one that touches the machine. It starts with [`Driver::recover`], so that a server that was killed
+//! at any moment goes on where it stood.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use engine::Machine;
+use lifecycle::microvms::{Input, State, Work};
+use tokio::time::Instant;
+
+use super::{
+    cell::{ApplyError, Cell},
+    guest::{ANSWER_WITHIN, Guest, GuestError, identity},
+};
+use crate::{
+    hooks::{Hook, HookError, iso8601},
+    logs::{Stream, group_of},
+    shared::{Shared, now},
+    store::MicrovmRecord,
+};
+
+/// After work that changed nothing (the store failed), before it is tried again.
+const BREATH: Duration = Duration::from_secs(1);
+/// How often a machine of an earlier server is asked before it is given up.
+const ADOPT_TRIES: u32 = 5;
+/// How often a channel that broke under a running machine is opened again.
+const RELINK_TRIES: u32 = 3;
+
+/// See the module.
+pub struct Driver {
+    pub(super) shared: Arc<Shared>,
+    pub(super) cell: Arc<Cell>,
+    pub(super) live: Option<Live>,
+}
+
+/// A machine that runs, and the hold on its guest.
+pub struct Live {
+    /// The machine.
+    pub machine: Box<dyn Machine>,
+    /// The guest.
+    pub guest: Guest,
+}
+
+impl Driver {
+    /// A driver for that microVM.
+    pub fn new(shared: Arc<Shared>, cell: Arc<Cell>) -> Self {
+        Driver { shared, cell, live: None }
+    }
+
+    /// Drives the microVM to its end.
+    pub async fn drive(mut self) {
+        self.recover().await;
+        let mut changes = self.cell.changes();
+        loop {
+            let record = changes.borrow_and_update().clone();
+            if record.life.state == State::Terminated {
+                return;
+            }
+            if let Some(work) = record.life.owes() {
+                match work {
+                    Work::Start => self.run().await,
+                    Work::Suspend => self.suspend().await,
+                    Work::Resume => self.resume().await,
+                    Work::Terminate => self.terminate().await,
+                }
+                if self.cell.record().life == record.life {
+                    tokio::time::sleep(BREATH).await;
+                }
+                continue;
+            }
+            let deadline = record.life.deadline(self.cell.last_activity());
+            tokio::select! {
+                _ = changes.changed() => {}
+                () = until(deadline.as_ref().map(|(at, _)| *at)) => self.passed(&record).await,
+                input = self.trouble() => self.apply(input, |_| {}).await,
+            }
+        }
+    }
+
+    /// A deadline was reached; traffic may have moved it since.
+    async fn passed(&self, record: &MicrovmRecord) {
+        if let Some((at, input)) = record.life.deadline(self.cell.last_activity())
+            && at <= now()
+        {
+            self.apply(input, |_| {}).await;
+        }
+    }
+
+    /// Waits for the end of the application or of the machine.
+    async fn trouble(&mut self) -> Input {
+        let Some(live) = &self.live else { return std::future::pending().await };
+        tokio::select! {
+            code = live.guest.exited() => return Input::Exited(code),
+            () = live.machine.wait() => return Input::Lost("The MicroVM's machine ended unexpectedly.".into()),
+            () = live.guest.agent.closed() => {}
+        }
+        // The channel broke: either the machine is going, or only the channel is.
+        self.relink().await
+    }
+
+    async fn relink(&mut self) -> Input {
+        self.cell.close_gate();
+        let Some(Live { machine, guest }) = self.live.take() else { return std::future::pending().await };
+        guest.release().await;
+        let record = self.cell.record();
+        for _ in 0..RELINK_TRIES {
+            tokio::select! {
+                () = machine.wait() => break,
+                linked = self.link(machine.as_ref(), &record) => match linked {
+                    Ok(guest) => {
+                        tracing::warn!(microvm = %record.id, "the channel to the agent broke and was opened again");
+                        self.cell.open_gate(guest.agent.clone());
+                        self.live = Some(Live { machine, guest });
+                        return std::future::pending().await;
+                    }
+                    Err(error) => tracing::warn!(microvm = %record.id, %error, "the agent cannot be reached"),
+                },
+            }
+        }
+        Input::Lost("The MicroVM's guest ended unexpectedly.".into())
+    }
+
+    /// Applies an input; a refusal means that something else came first, which is fine.
+    pub(super) async fn apply(&self, input: Input, also: impl FnOnce(&mut MicrovmRecord) + Send) {
+        match self.cell.apply(&self.shared.store, input, also).await {
+            Ok(_) => {}
+            Err(ApplyError::Refused(refusal)) => {
+                tracing::debug!(microvm = %self.cell.record().id, %refusal, "too late");
+            }
+            Err(ApplyError::Store(error)) => {
+                tracing::error!(microvm = %self.cell.record().id, %error, "a change could not be stored");
+            }
+        }
+    }
+
+    /// Waits until the microVM has left that state (somebody terminated it).
+    pub(super) async fn superseded(&self, record: &MicrovmRecord) {
+        let (state, waking) = (record.life.state, record.life.waking);
+        let mut changes = self.cell.changes();
+        // The cell outlives its driver, so the sender is there.
+        let _ = changes.wait_for(|now| (now.life.state, now.life.waking) != (state, waking)).await;
+    }
+
+    /// Lets a restored machine run, takes hold of its guest and makes it this microVM's own.
+    pub(super) async fn bring_up(
+        &self,
+        machine: &dyn Machine,
+        record: &MicrovmRecord,
+    ) -> Result<Guest, GuestError> {
+        machine.resume().await?;
+        let agent = Guest::connect(machine, ANSWER_WITHIN).await?;
+        agent.renew(identity(&record.id.to_string(), record.id.uuid())?).await?;
+        self.attend(agent, record).await
+    }
+
+    /// Takes hold of the guest of a machine that runs already.
+    async fn link(&self, machine: &dyn Machine, record: &MicrovmRecord) -> Result<Guest, GuestError> {
+        let agent = Guest::connect(machine, ANSWER_WITHIN).await?;
+        self.attend(agent, record).await
+    }
+
+    async fn attend(&self, agent: engine::agent::Agent, record: &MicrovmRecord) -> Result<Guest, GuestError> {
+        let log = self.log(record);
+        let after = log.as_ref().map_or(0, |log| log.last()).max(record.image_events);
+        let sink = move |number: u64, line: &str| {
+            if let Some(log) = &log
+                && let Err(error) = log.append_numbered(number, now(), line)
+            {
+                tracing::error!(%error, "application output cannot be written to its log");
+            }
+        };
+        Guest::follow(agent, after, sink).await
+    }
+
+    /// The stream of this microVM (spec 12.1); `None` when logging is off or impossible.
+    fn log(&self, record: &MicrovmRecord) -> Option<Arc<Stream>> {
+        let group = group_of(record.image_arn.name(), record.logging.as_ref())?;
+        let stream = match &record.logging {
+            Some(api::Logging::CloudWatch(api::CloudWatchLogging { log_stream: Some(name), .. })) => name.clone(),
+            _ => {
+                let started = jiff::Timestamp::from_millisecond(record.life.started_at).unwrap_or_default();
+                format!("{}[{}]{}", started.strftime("%Y/%m/%d"), record.version, record.id)
+            }
+        };
+        match self.shared.logs.stream(&group, &stream) {
+            Ok(stream) => Some(stream),
+            Err(error) => {
+                tracing::error!(microvm = %record.id, %error, "the log stream cannot be opened");
+                None
+            }
+        }
+    }
+
+    /// Finds out what an earlier server has left of this microVM.
+    async fn recover(&mut self) {
+        let record = self.cell.record();
+        let Some(machine) = &record.machine else {
+            // It may have been restored without the record having been told.
+            if record.life.state == State::Suspended
+                && let Err(error) = self.shared.engine.reclaim(&self.shared.microvm_dir(record.id)).await
+            {
+                tracing::error!(microvm = %record.id, %error, "what is left of its machine cannot be ended");
+            }
+            return;
+        };
+        if record.life.state == State::Suspending && self.checkpoint_dir(&record).is_dir() {
+            return;
+        }
+        let mut tries = 0;
+        let found = loop {
+            tries += 1;
+            match self.shared.engine.adopt(machine).await {
+                Ok(found) => break found,
+                Err(error) if tries < ADOPT_TRIES => {
+                    tracing::warn!(microvm = %record.id, %error, "its machine cannot be reached yet");
+                    tokio::time::sleep(BREATH).await;
+                }
+                Err(error) => {
+                    tracing::error!(microvm = %record.id, %error, "its machine is given up");
+                    break None;
+                }
+            }
+        };
+        let linked = match &found {
+            None => None,
+            Some(machine) => match machine.resume().await {
+                Ok(()) => self.link(machine.as_ref(), &record).await.ok(),
+                Err(_) => None,
+            },
+        };
+        match (found, linked) {
+            (Some(machine), Some(guest)) => {
+                if record.life.state == State::Running {
+                    self.cell.open_gate(guest.agent.clone());
+                }
+                self.live = Some(Live { machine, guest });
+                tracing::info!(microvm = %record.id, "found again");
+            }
+            _ if matches!(record.life.state, State::Pending | State::Terminating) => {}
+            _ => self.apply(Input::Lost("The MicroVM's machine ended unexpectedly.".into()), |_| {}).await,
+        }
+    }
+
+    /// Where the checkpoint of this suspend (or failed resume) goes: named by the generation, so that each is new. It
+    /// exists only while the machine has not run since.
+    pub(super) fn checkpoint_dir(&self, record: &MicrovmRecord) -> PathBuf {
+        self.shared.microvm_dir(record.id).join(format!("saved-{}", record.life.generation))
+    }
+
+    /// How long a hook of this microVM may take.
+    pub(super) fn hook_time(&self, seconds: Option<u32>) -> Duration {
+        seconds.map_or(self.shared.hook_default(), |seconds| Duration::from_secs(seconds.into()))
+    }
+}
+
+/// A failed hook in the service's words (spec 5.6), with our own for what was never recorded.
+pub fn hook_reason(hook: Hook, error: &HookError) -> String {
+    let advice = "Please check your hook endpoint and application logs for more details.";
+    let title = hook.title();
+    match error {
+        HookError::Status(status) => format!("{title} lifecycle hook returned HTTP status {status}. {advice}"),
+        HookError::Timeout(within) => format!("{title} lifecycle hook timed out after {}. {advice}", iso8601(*within)),
+        HookError::Refused(port) => format!("{title} lifecycle hook could not connect to port {port}. {advice}"),
+        HookError::Broken(_) => format!("{title} lifecycle hook connection broke. {advice}"),
+    }
+}
+
+async fn until(at: Option<i64>) {
+    match at {
+        Some(at) => {
+            let left = u64::try_from(at - now()).unwrap_or(0);
+            tokio::time::sleep_until(Instant::now() + Duration::from_millis(left)).await;
+        }
+        None => std::future::pending().await,
+    }
+}

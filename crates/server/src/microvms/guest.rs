@@ -1,0 +1,100 @@
+//! The server's hold on one guest: the agent's channel, and a task that follows what happens in there.
+
+use std::time::Duration;
+
+use engine::{
+    EngineError, Machine,
+    agent::{Agent, AgentError},
+};
+use tokio::{sync::watch, task::JoinHandle};
+use wire::{Happening, Identity};
+
+/// A restored agent answers at once; this is for a host that is very busy.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// See the module. Dropping it leaves the guest as it is.
+pub struct Guest {
+    /// The way in.
+    pub agent: Agent,
+    seen: watch::Receiver<Seen>,
+    follower: JoinHandle<()>,
+}
+
+/// What the follower has seen.
+#[derive(Debug)]
+struct Seen {
+    last: u64,
+    exited: Option<i32>,
+}
+
+/// The guest could not be reached or did not do as told.
+#[derive(Debug, thiserror::Error)]
+pub enum GuestError {
+    /// The machine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The agent.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+}
+
+impl Guest {
+    /// Connects to the agent of a running machine.
+    pub async fn connect(machine: &dyn Machine, within: Duration) -> Result<Agent, GuestError> {
+        Ok(Agent::open(machine.connect().await?, within).await?)
+    }
+
+    /// Follows the events after `after`; each line of output goes to `sink` with its number, as it comes.
+    pub async fn follow(
+        agent: Agent,
+        after: u64,
+        sink: impl Fn(u64, &str) + Send + 'static,
+    ) -> Result<Self, GuestError> {
+        let mut events = agent.events(after).await?;
+        let (seen, state) = watch::channel(Seen { last: after, exited: None });
+        let follower = tokio::spawn(async move {
+            while let Ok(Some(event)) = events.next().await {
+                let mut exited = None;
+                match event.what {
+                    Happening::Line { text, .. } => sink(event.sequence, &text),
+                    Happening::Dropped { events } => {
+                        sink(event.sequence, &format!("[hearth] {events} lines of output were lost"));
+                    }
+                    Happening::Exited { code } => exited = Some(code),
+                }
+                seen.send_modify(|seen| {
+                    seen.last = event.sequence;
+                    seen.exited = exited.or(seen.exited);
+                });
+            }
+        });
+        Ok(Guest { agent, seen: state, follower })
+    }
+
+    /// Waits for the end of the application's main process; its exit code.
+    pub async fn exited(&self) -> i32 {
+        let mut seen = self.seen.clone();
+        let code = seen.wait_for(|seen| seen.exited.is_some()).await.ok().and_then(|seen| seen.exited);
+        match code {
+            Some(code) => code,
+            // The follower has ended: the channel is gone, and who watches the channel will say so.
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Lets go of the guest so that it can be frozen: nothing of the channel is in flight afterwards. Returns the number of
+    /// the last event that was seen.
+    pub async fn release(self) -> u64 {
+        self.agent.close().await;
+        let _ = self.follower.await;
+        self.seen.borrow().last
+    }
+}
+
+/// The identity of a clone: hostname and machine id come from the microVM's id, so that they stay across suspends.
+pub fn identity(id: &str, uuid: uuid::Uuid) -> Result<Identity, EngineError> {
+    let mut entropy = [0; 32];
+    getrandom::fill(&mut entropy).map_err(|e| EngineError::Host(format!("the host has no randomness: {e}")))?;
+    let unix_time_ns = u64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or_default();
+    Ok(Identity { unix_time_ns, entropy, hostname: id.to_owned(), machine_id: uuid.simple().to_string() })
+}

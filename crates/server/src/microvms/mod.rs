@@ -1,0 +1,270 @@
+//! MicroVMs: which there are, and what the API does with them. What may happen is in `lifecycle`; how it happens is one file
+//! a verb: [`run`](self), `suspend`, `resume`, `terminate`.
+
+mod cell;
+mod driver;
+pub mod guest;
+mod resume;
+mod run;
+mod suspend;
+mod terminate;
+mod wake;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use api::{
+    ApiError, Connector, ConnectorArn, ImageVersionStatus, ManagedConnector, MicrovmId, RunMicrovmInput,
+};
+use lifecycle::{
+    images::Progress,
+    microvms::{Input, Microvm, Policy, Refusal},
+};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use self::{
+    cell::{ApplyError, Cell},
+    driver::Driver,
+};
+use crate::{
+    edge::Caller,
+    failure::internal,
+    shared::{Shared, now},
+    store::{Ingress, MicrovmRecord, Page, Remembered},
+    tokens,
+};
+
+/// Endpoints of terminated microVMs that still answer with 502 after a restart.
+const PAST_ENDPOINTS: u32 = 10_000;
+/// Life in milliseconds when the caller does not say (spec 5.4).
+const DEFAULT_LIFETIME_SECONDS: u32 = 28_800;
+
+/// All microVMs of a server.
+pub struct Microvms {
+    shared: Arc<Shared>,
+    cells: RwLock<HashMap<MicrovmId, Arc<Cell>>>,
+    endpoints: RwLock<HashMap<String, Endpoint>>,
+    tasks: TaskTracker,
+}
+
+/// Who is behind an endpoint host.
+#[derive(Debug, Clone, Copy)]
+enum Endpoint {
+    Live(MicrovmId),
+    Past(MicrovmId),
+}
+
+impl Microvms {
+    /// Takes up every microVM of the store where it stands.
+    pub async fn load(shared: Arc<Shared>) -> Result<Arc<Self>, crate::store::StoreError> {
+        let past = shared.store.past_endpoints(PAST_ENDPOINTS).await?;
+        let live = shared.store.live_microvms().await?;
+        let endpoints = past
+            .into_iter()
+            .filter_map(|(host, id)| Some((host, Endpoint::Past(id.parse().ok()?))))
+            .collect();
+        let microvms = Arc::new(Microvms {
+            shared,
+            cells: RwLock::default(),
+            endpoints: RwLock::new(endpoints),
+            tasks: TaskTracker::new(),
+        });
+        for record in live {
+            microvms.adopt(record);
+        }
+        Ok(microvms)
+    }
+
+    /// Puts a stored microVM into the maps and starts its driver.
+    fn adopt(self: &Arc<Self>, record: MicrovmRecord) {
+        let (id, host) = (record.id, record.endpoint.clone());
+        let cell = Arc::new(Cell::new(record));
+        write(&self.cells).insert(id, cell.clone());
+        write(&self.endpoints).insert(host.clone(), Endpoint::Live(id));
+        let microvms = self.clone();
+        self.tasks.spawn(async move {
+            Driver::new(microvms.shared.clone(), cell).drive().await;
+            write(&microvms.endpoints).insert(host, Endpoint::Past(id));
+            write(&microvms.cells).remove(&id);
+        });
+    }
+
+    /// `RunMicrovm` (spec 3.2).
+    pub async fn run(self: &Arc<Self>, caller: &Caller, input: RunMicrovmInput) -> Result<api::Microvm, ApiError> {
+        let store = &self.shared.store;
+        let image = store.image(&input.image_identifier).await.map_err(internal)?;
+        let absent = || {
+            let version = input.image_version.as_ref().map(|version| version as &dyn std::fmt::Display);
+            ApiError::no_active_version(&input.image_identifier, version)
+        };
+        let image = image.filter(|image| image.account == caller.account).ok_or_else(absent)?;
+        let version = input.image_version.or(image.latest_active).ok_or_else(absent)?;
+        let version = store.version(image.id, version).await.map_err(internal)?.ok_or_else(absent)?;
+        if version.build.progress != Progress::Successful || version.status != ImageVersionStatus::Active {
+            return Err(absent());
+        }
+        let hooks = version.configuration.hooks.unwrap_or_default();
+        if input.run_hook_payload.is_some() && !hooks.run() {
+            return Err(ApiError::payload_without_run_hook());
+        }
+        let region = &self.shared.config.file.region.0;
+        let ingress_connectors = chosen(&input.ingress_network_connectors)
+            .unwrap_or_else(|| vec![ManagedConnector::HttpIngress.arn(region)]);
+        let inherited = version.configuration.egress_network_connectors.clone().unwrap_or_default();
+        let egress_connectors = chosen(&input.egress_network_connectors).unwrap_or(inherited);
+        let id = MicrovmId::new(Uuid::new_v4());
+        if let Some(replay) = self.replay(caller, &input, id).await? {
+            return Ok(replay);
+        }
+        let record = MicrovmRecord {
+            id,
+            account: caller.account.clone(),
+            endpoint: format!("{}.{}", Uuid::new_v4(), self.shared.config.endpoint_domain()),
+            image_arn: image.arn.clone(),
+            version: version.version,
+            image_dir: self.shared.image_dir(image.id).join(version.version.to_string()),
+            image_events: version.events,
+            hooks,
+            execution_role_arn: input.execution_role_arn,
+            idle_policy: input.idle_policy,
+            ingress: meaning(&ingress_connectors),
+            ingress_connectors,
+            egress_connectors,
+            logging: input.logging.or(version.configuration.logging),
+            run_hook_payload: input.run_hook_payload,
+            life: Microvm::accepted(policy(input.idle_policy, input.maximum_duration_in_seconds), now()),
+            machine: None,
+            saved_dir: None,
+        };
+        if let Err(error) = store.insert_microvm(&record).await {
+            if let Some(token) = &input.client_token {
+                let _ = store.forget_token(&caller.account, "RunMicrovm", token).await;
+            }
+            return Err(internal(error));
+        }
+        let view = record.view(self.shared.ingress_port);
+        self.adopt(record);
+        Ok(view)
+    }
+
+    /// The microVM of an earlier call with the same client token.
+    async fn replay(
+        &self,
+        caller: &Caller,
+        input: &RunMicrovmInput,
+        id: MicrovmId,
+    ) -> Result<Option<api::Microvm>, ApiError> {
+        let Some(token) = &input.client_token else { return Ok(None) };
+        let fingerprint = tokens::fingerprint(input)?;
+        let known = self
+            .shared
+            .store
+            .remember_token(&caller.account, "RunMicrovm", token, &fingerprint, &id.to_string(), now())
+            .await
+            .map_err(internal)?;
+        match known {
+            Remembered::New => Ok(None),
+            Remembered::Different => Err(ApiError::client_token_reused()),
+            Remembered::Same(resource) => {
+                let id = resource.parse().map_err(|_| ApiError::internal())?;
+                Ok(Some(self.get(caller, id).await?))
+            }
+        }
+    }
+
+    /// `GetMicrovm`.
+    pub async fn get(&self, caller: &Caller, id: MicrovmId) -> Result<api::Microvm, ApiError> {
+        Ok(self.record(caller, id).await?.view(self.shared.ingress_port))
+    }
+
+    /// The record, if it is the caller's.
+    pub async fn record(&self, caller: &Caller, id: MicrovmId) -> Result<Arc<MicrovmRecord>, ApiError> {
+        let record = match self.cell(id) {
+            Some(cell) => Some(cell.record()),
+            None => self.shared.store.microvm(id).await.map_err(internal)?.map(Arc::new),
+        };
+        record.filter(|record| record.account == caller.account).ok_or_else(|| ApiError::microvm_not_found(id))
+    }
+
+    /// `ListMicrovms`: newest first.
+    pub async fn list(
+        &self,
+        caller: &Caller,
+        input: api::ListMicrovmsInput,
+    ) -> Result<api::ListMicrovmsOutput, ApiError> {
+        let version = match &input.image_version {
+            None => None,
+            Some(text) => match text.parse::<api::ImageVersion>() {
+                Ok(version) => Some(i64::from(version.major())),
+                Err(_) => return Ok(api::ListMicrovmsOutput { items: Vec::new(), next_token: None }),
+            },
+        };
+        let after = tokens::read_cursor(input.next_token.as_deref())?;
+        let limit = input.max_results.unwrap_or(tokens::PAGE);
+        let page = Page { after: after.as_ref().map(|(at, id)| (*at, id.as_str())), limit: limit + 1 };
+        let image = input.image_identifier.as_ref();
+        let mut records =
+            self.shared.store.microvms(&caller.account, image, version, page).await.map_err(internal)?;
+        let more = records.len() > limit as usize;
+        records.truncate(limit as usize);
+        let last = records.last().filter(|_| more);
+        let next_token = last.map(|record| tokens::cursor(record.life.started_at, &record.id.to_string()));
+        Ok(api::ListMicrovmsOutput { items: records.iter().map(MicrovmRecord::summary).collect(), next_token })
+    }
+
+    /// `SuspendMicrovm`, `ResumeMicrovm`, `TerminateMicrovm`: asks for it; the driver does it.
+    pub async fn ask(&self, caller: &Caller, id: MicrovmId, input: Input) -> Result<(), ApiError> {
+        let record = self.record(caller, id).await?;
+        let Some(cell) = self.cell(id) else {
+            return match input {
+                Input::Terminate => Ok(()),
+                _ => Err(ApiError::microvm_terminated(id)),
+            };
+        };
+        match cell.apply(&self.shared.store, input, |_| {}).await {
+            Ok(_) => Ok(()),
+            Err(ApplyError::Refused(Refusal::Over)) => Err(ApiError::microvm_terminated(id)),
+            Err(ApplyError::Refused(Refusal::Busy)) => Err(ApiError::microvm_in_state(id, record.state())),
+            Err(ApplyError::Store(error)) => Err(internal(error)),
+        }
+    }
+
+    fn cell(&self, id: MicrovmId) -> Option<Arc<Cell>> {
+        read(&self.cells).get(&id).cloned()
+    }
+}
+
+fn chosen(connectors: &Option<Vec<ConnectorArn>>) -> Option<Vec<ConnectorArn>> {
+    connectors.clone().filter(|list| !list.is_empty())
+}
+
+/// What traffic the ingress connectors let in (spec 7).
+fn meaning(connectors: &[ConnectorArn]) -> Ingress {
+    let has = |wanted| connectors.iter().any(|arn| matches!(arn.connector(), Connector::Managed(is) if *is == wanted));
+    let all = has(ManagedConnector::AllIngress);
+    Ingress {
+        application: all || has(ManagedConnector::HttpIngress),
+        shell: all || has(ManagedConnector::ShellIngress),
+    }
+}
+
+fn policy(idle: Option<api::IdlePolicy>, lifetime_seconds: Option<u32>) -> Policy {
+    let millis = |seconds: u32| i64::from(seconds) * 1000;
+    Policy {
+        idle: idle.map(|policy| millis(policy.max_idle_duration_seconds)),
+        suspended: idle.map(|policy| millis(policy.suspended_duration_seconds)),
+        auto_resume: idle.is_some_and(|policy| policy.auto_resume_enabled),
+        lifetime: millis(lifetime_seconds.unwrap_or(DEFAULT_LIFETIME_SECONDS)),
+    }
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,114 @@
+//! SUSPENDED and wanted back: restore the checkpoint, make it current, `/resume`.
+
+use engine::RestoreSpec;
+use lifecycle::microvms::Input;
+
+use super::{
+    driver::{Driver, Live, hook_reason},
+    guest::GuestError,
+};
+use crate::{
+    hooks::{self, Hook, Target},
+    shared::{outside, remove_dir},
+    store::MicrovmRecord,
+};
+
+impl Driver {
+    /// Wakes the microVM. When it cannot be woken it sleeps on, and may be tried again (spec 16, item 10).
+    pub(super) async fn resume(&mut self) {
+        let record = self.cell.record();
+        let live = match self.live.take() {
+            Some(live) => live,
+            None => match self.reawaken(&record).await {
+                Ok(Some(live)) => live,
+                Ok(None) => return,
+                Err(why) => {
+                    let reason = format!("The MicroVM could not be resumed: {why}.");
+                    self.apply(Input::ResumeFailed(reason), |_| {}).await;
+                    return;
+                }
+            },
+        };
+        let verdict = tokio::select! {
+            verdict = self.resume_hook(&record, &live) => verdict,
+            code = live.guest.exited() => { self.live = Some(live); self.apply(Input::Exited(code), |_| {}).await; return }
+            () = self.superseded(&record) => { self.live = Some(live); return }
+        };
+        match verdict {
+            Ok(()) => {
+                let agent = live.guest.agent.clone();
+                self.live = Some(live);
+                self.cell.touch();
+                self.apply(Input::Resumed, |_| {}).await;
+                self.cell.open_gate(agent);
+            }
+            Err(reason) => self.back_to_sleep(&record, live, reason).await,
+        }
+    }
+
+    /// The machine again, running. `Ok(None)`: it ended the hard way and that is on record.
+    async fn reawaken(&self, record: &MicrovmRecord) -> Result<Option<Live>, String> {
+        let Some(saved_dir) = record.saved_dir.clone() else {
+            self.apply(Input::Lost("The MicroVM's machine ended unexpectedly.".into()), |_| {}).await;
+            return Ok(None);
+        };
+        let machine_dir = self.shared.microvm_dir(record.id);
+        let told = |error: &dyn std::fmt::Display| tracing::error!(microvm = %record.id, %error, "a resume failed");
+        let spec =
+            RestoreSpec { image_dir: record.image_dir.clone(), machine_dir, saved_dir: Some(saved_dir.clone()) };
+        let machine = self.shared.engine.restore(spec).await.map_err(|error| {
+            told(&error);
+            outside(&error)
+        })?;
+        // Once the machine runs its disk moves on and the checkpoint is worth nothing: that must be on record first.
+        let found = machine.record();
+        let consumed = self.cell.amend(&self.shared.store, |record| {
+            record.machine = Some(found);
+            record.saved_dir = None;
+        });
+        if let Err(error) = consumed.await {
+            told(&error);
+            let _ = machine.kill().await;
+            return Err("an internal error occurred".into());
+        }
+        let brought_up = self.bring_up(machine.as_ref(), record).await;
+        if let Err(error) = remove_dir(saved_dir).await {
+            tracing::warn!(microvm = %record.id, %error, "a consumed checkpoint cannot be removed");
+        }
+        match brought_up {
+            Ok(guest) => Ok(Some(Live { machine, guest })),
+            Err(error) => {
+                told(&error);
+                let _ = machine.kill().await;
+                let why = match error {
+                    GuestError::Engine(error) => outside(&error),
+                    GuestError::Agent(_) => "its guest did not answer".into(),
+                };
+                self.apply(Input::Lost(format!("The MicroVM could not be resumed: {why}.")), |_| {}).await;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn resume_hook(&self, record: &MicrovmRecord, live: &Live) -> Result<(), String> {
+        let (true, Some(port)) = (record.hooks.resume(), record.hooks.port) else { return Ok(()) };
+        let within = self.hook_time(record.hooks.microvm_hooks.and_then(|hooks| hooks.resume_timeout_in_seconds));
+        hooks::call(Target { agent: &live.guest.agent, port }, Hook::Resume, None, within)
+            .await
+            .map_err(|error| hook_reason(Hook::Resume, &error))
+    }
+
+    async fn back_to_sleep(&mut self, record: &MicrovmRecord, live: Live, reason: String) {
+        match self.checkpoint(record, live).await {
+            Ok(()) => {
+                let dir = self.checkpoint_dir(record);
+                self.apply(Input::ResumeFailed(reason), |record| {
+                    record.machine = None;
+                    record.saved_dir = Some(dir);
+                })
+                .await;
+            }
+            Err(_) => self.apply(Input::Lost(reason), |_| {}).await,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! SUSPENDING: `/suspend`, let go of the guest, checkpoint, no process.
+
+use engine::Machine;
+use lifecycle::microvms::Input;
+
+use super::driver::{Driver, Live, hook_reason};
+use crate::{
+    hooks::{self, Hook, Target},
+    shared::{outside, remove_dir},
+    store::MicrovmRecord,
+};
+
+impl Driver {
+    /// Puts the microVM to sleep. A failed hook leaves it awake, with the reason on record (spec 16, item 9).
+    pub(super) async fn suspend(&mut self) {
+        let record = self.cell.record();
+        let dir = self.checkpoint_dir(&record);
+        if dir.is_dir() {
+            // An earlier server wrote the checkpoint and was killed before it could say so.
+            self.live = None;
+            if let Err(error) = self.shared.engine.reclaim(&self.shared.microvm_dir(record.id)).await {
+                tracing::error!(microvm = %record.id, %error, "what is left of its machine cannot be ended");
+                return;
+            }
+            self.asleep(&record).await;
+            return;
+        }
+        let Some(live) = self.live.take() else {
+            self.apply(Input::Lost("The MicroVM's machine ended unexpectedly.".into()), |_| {}).await;
+            return;
+        };
+        let verdict = tokio::select! {
+            verdict = self.suspend_hook(&record, &live) => verdict,
+            code = live.guest.exited() => Err(Input::Exited(code)),
+            () = self.superseded(&record) => { self.live = Some(live); return }
+        };
+        if let Err(input) = verdict {
+            self.live = Some(live);
+            self.apply(input, |_| {}).await;
+            return;
+        }
+        match self.checkpoint(&record, live).await {
+            Ok(()) => self.asleep(&record).await,
+            Err(why) => self.apply(Input::SuspendRefused(format!("The MicroVM could not be suspended: {why}.")), |_| {}).await,
+        }
+    }
+
+    async fn suspend_hook(&self, record: &MicrovmRecord, live: &Live) -> Result<(), Input> {
+        let (true, Some(port)) = (record.hooks.suspend(), record.hooks.port) else { return Ok(()) };
+        let within = self.hook_time(record.hooks.microvm_hooks.and_then(|hooks| hooks.suspend_timeout_in_seconds));
+        hooks::call(Target { agent: &live.guest.agent, port }, Hook::Suspend, None, within)
+            .await
+            .map_err(|error| Input::SuspendRefused(hook_reason(Hook::Suspend, &error)))
+    }
+
+    /// Freezes the machine into its checkpoint directory and ends it. On failure the machine runs on, and `live` is back.
+    pub(super) async fn checkpoint(&mut self, record: &MicrovmRecord, live: Live) -> Result<(), String> {
+        self.cell.close_gate();
+        let Live { machine, guest } = live;
+        if let Err(error) = guest.agent.quiesce().await {
+            tracing::warn!(microvm = %record.id, %error, "the guest could not flush before its checkpoint");
+        }
+        guest.release().await;
+        let dir = self.checkpoint_dir(record);
+        let saved = async {
+            machine.pause().await?;
+            machine.save(&dir).await
+        };
+        match saved.await {
+            Ok(saved) => {
+                tracing::debug!(microvm = %record.id, ?saved, "checkpoint written");
+                // The checkpoint is whole and durable: nothing of the process is needed any more.
+                if let Err(error) = machine.kill().await {
+                    tracing::error!(microvm = %record.id, %error, "its machine could not be ended");
+                }
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!(microvm = %record.id, %error, "a checkpoint could not be written");
+                self.wake_up_again(record, machine, &dir).await;
+                Err(outside(&error))
+            }
+        }
+    }
+
+    async fn wake_up_again(&mut self, record: &MicrovmRecord, machine: Box<dyn Machine>, dir: &std::path::Path) {
+        let _ = remove_dir(dir.to_owned()).await;
+        match self.bring_up(machine.as_ref(), record).await {
+            Ok(guest) => {
+                self.cell.open_gate(guest.agent.clone());
+                self.live = Some(Live { machine, guest });
+            }
+            Err(error) => {
+                tracing::error!(microvm = %record.id, %error, "its guest does not answer any more");
+                let _ = machine.kill().await;
+                self.apply(Input::Lost("The MicroVM's guest ended unexpectedly.".into()), |_| {}).await;
+            }
+        }
+    }
+
+    async fn asleep(&self, record: &MicrovmRecord) {
+        let dir = self.checkpoint_dir(record);
+        self.apply(Input::Suspended, |record| {
+            record.machine = None;
+            record.saved_dir = Some(dir);
+        })
+        .await;
+    }
+}

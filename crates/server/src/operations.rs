@@ -1,0 +1,183 @@
+//! The operations of the API, each handed to the part that does it.
+
+use std::sync::Arc;
+
+use api::*;
+use async_trait::async_trait;
+use ingress::{Claims, Kind, PortRange as TokenPorts, TokenKeys};
+use lifecycle::microvms::{Input, State};
+
+use crate::{
+    edge::{Caller, Operations},
+    images::Images,
+    microvms::Microvms,
+    shared::now,
+};
+
+/// See the module.
+pub struct ControlPlane {
+    /// Images.
+    pub images: Arc<Images>,
+    /// MicroVMs.
+    pub microvms: Arc<Microvms>,
+    /// Keys of the endpoint tokens.
+    pub tokens: Arc<TokenKeys>,
+}
+
+#[async_trait]
+impl Operations for ControlPlane {
+    async fn create_microvm_image(
+        &self,
+        caller: &Caller,
+        input: CreateMicrovmImageInput,
+    ) -> Result<CreateMicrovmImageOutput, ApiError> {
+        self.images.create(caller, input).await
+    }
+
+    async fn get_microvm_image(
+        &self,
+        caller: &Caller,
+        input: GetMicrovmImageInput,
+    ) -> Result<GetMicrovmImageOutput, ApiError> {
+        Ok(self.images.record(caller, &input.image_identifier).await?.view())
+    }
+
+    async fn list_microvm_images(
+        &self,
+        caller: &Caller,
+        input: ListMicrovmImagesInput,
+    ) -> Result<ListMicrovmImagesOutput, ApiError> {
+        self.images.list(caller, input).await
+    }
+
+    async fn delete_microvm_image(
+        &self,
+        caller: &Caller,
+        input: DeleteMicrovmImageInput,
+    ) -> Result<DeleteMicrovmImageOutput, ApiError> {
+        self.images.delete(caller, input.image_identifier).await
+    }
+
+    async fn get_microvm_image_version(
+        &self,
+        caller: &Caller,
+        input: GetMicrovmImageVersionInput,
+    ) -> Result<GetMicrovmImageVersionOutput, ApiError> {
+        let (image, version) = self.images.version(caller, &input.image_identifier, input.image_version).await?;
+        Ok(version.view(&image))
+    }
+
+    async fn list_microvm_image_versions(
+        &self,
+        caller: &Caller,
+        input: ListMicrovmImageVersionsInput,
+    ) -> Result<ListMicrovmImageVersionsOutput, ApiError> {
+        self.images.versions(caller, input).await
+    }
+
+    async fn get_microvm_image_build(
+        &self,
+        caller: &Caller,
+        input: GetMicrovmImageBuildInput,
+    ) -> Result<GetMicrovmImageBuildOutput, ApiError> {
+        let (arn, number) = (&input.image_identifier, input.image_version);
+        let (image, version) = self.images.version(caller, arn, number).await?;
+        if version.build.id != input.build_id {
+            return Err(ApiError::build_not_found(arn, number, input.build_id));
+        }
+        Ok(GetMicrovmImageBuildOutput { build: version.build_summary(&image), snapshot_build: version.build.snapshot })
+    }
+
+    async fn list_microvm_image_builds(
+        &self,
+        caller: &Caller,
+        input: ListMicrovmImageBuildsInput,
+    ) -> Result<ListMicrovmImageBuildsOutput, ApiError> {
+        let (image, version) = self.images.version(caller, &input.image_identifier, input.image_version).await?;
+        let build = version.build_summary(&image);
+        let wanted = input.architecture.is_none_or(|wanted| wanted == build.architecture)
+            && input.chipset.is_none_or(|wanted| wanted == build.chipset)
+            && input.chipset_generation.is_none_or(|wanted| wanted == build.chipset_generation);
+        Ok(ListMicrovmImageBuildsOutput { items: wanted.then_some(build).into_iter().collect(), next_token: None })
+    }
+
+    async fn list_managed_microvm_images(
+        &self,
+        _caller: &Caller,
+        _input: ListManagedMicrovmImagesInput,
+    ) -> Result<ListManagedMicrovmImagesOutput, ApiError> {
+        Ok(self.images.managed())
+    }
+
+    async fn list_managed_microvm_image_versions(
+        &self,
+        _caller: &Caller,
+        input: ListManagedMicrovmImageVersionsInput,
+    ) -> Result<ListManagedMicrovmImageVersionsOutput, ApiError> {
+        self.images.managed_versions(&input)
+    }
+
+    async fn run_microvm(&self, caller: &Caller, input: RunMicrovmInput) -> Result<RunMicrovmOutput, ApiError> {
+        self.microvms.run(caller, input).await
+    }
+
+    async fn get_microvm(&self, caller: &Caller, input: GetMicrovmInput) -> Result<GetMicrovmOutput, ApiError> {
+        self.microvms.get(caller, input.microvm_identifier).await
+    }
+
+    async fn list_microvms(&self, caller: &Caller, input: ListMicrovmsInput) -> Result<ListMicrovmsOutput, ApiError> {
+        self.microvms.list(caller, input).await
+    }
+
+    async fn suspend_microvm(
+        &self,
+        caller: &Caller,
+        input: SuspendMicrovmInput,
+    ) -> Result<SuspendMicrovmOutput, ApiError> {
+        self.microvms.ask(caller, input.microvm_identifier, Input::Suspend).await?;
+        Ok(Unit {})
+    }
+
+    async fn resume_microvm(
+        &self,
+        caller: &Caller,
+        input: ResumeMicrovmInput,
+    ) -> Result<ResumeMicrovmOutput, ApiError> {
+        self.microvms.ask(caller, input.microvm_identifier, Input::Resume).await?;
+        Ok(Unit {})
+    }
+
+    async fn terminate_microvm(
+        &self,
+        caller: &Caller,
+        input: TerminateMicrovmInput,
+    ) -> Result<TerminateMicrovmOutput, ApiError> {
+        self.microvms.ask(caller, input.microvm_identifier, Input::Terminate).await?;
+        Ok(Unit {})
+    }
+
+    async fn create_microvm_auth_token(
+        &self,
+        caller: &Caller,
+        input: CreateMicrovmAuthTokenInput,
+    ) -> Result<CreateMicrovmAuthTokenOutput, ApiError> {
+        let id = input.microvm_identifier;
+        let record = self.microvms.record(caller, id).await?;
+        if matches!(record.life.state, State::Terminated) {
+            return Err(ApiError::microvm_terminated(id));
+        }
+        let ports = input.allowed_ports.iter().map(|port| match port {
+            PortSpecification::Port(port) => TokenPorts::single(*port),
+            PortSpecification::Range(range) => TokenPorts { start: range.start_port, end: range.end_port },
+            PortSpecification::AllPorts(Unit {}) => TokenPorts::ALL,
+        });
+        let seconds = u64::try_from(now() / 1000).unwrap_or_default();
+        let claims = Claims {
+            microvm: id.to_string(),
+            kind: Kind::Auth,
+            ports: ports.collect(),
+            expires_at: seconds + u64::from(input.expiration_in_minutes) * 60,
+        };
+        Ok(CreateMicrovmAuthTokenOutput::new(self.tokens.mint(&claims).into_string()))
+    }
+}

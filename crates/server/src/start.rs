@@ -1,0 +1,271 @@
+//! Start-up and shutdown: everything is parsed, opened and recovered before the ready file says so.
+
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use api::AccountId;
+use engine::{Engine, EngineError, fake::FakeEngine, qemu::{QemuEngine, Settings}};
+use host::{Assets, HostError};
+use image::{Alias, Buildah, BuildahSettings, Builder, FakeBuilder, HostEnv};
+use ingress::{LocalCa, TlsSettings, TokenKeys};
+use serde::Serialize;
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{Config, EngineKind},
+    edge::{self, Edge, s3::S3Store},
+    images::Images,
+    keys::LocalKeys,
+    logs::{self, Logs},
+    microvms::Microvms,
+    operations::ControlPlane,
+    shared::{Boot, Shared},
+    store::{Store, StoreError},
+};
+
+/// Why the server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// A file or directory.
+    #[error("{what} {}: {source}", path.display())]
+    Io {
+        /// The step.
+        what: &'static str,
+        /// The path.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Another server has the data directory.
+    #[error("{} is in use by another hearth; stop it, or choose another --data-dir", .0.display())]
+    InUse(PathBuf),
+    /// A port.
+    #[error("cannot listen on {address} for the {what}: {source}; choose another with --{what}")]
+    Listen {
+        /// `api` or `ingress`.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The API has no business beyond this machine without TLS.
+    #[error("the API would listen on {0} in clear text; set api_tls = true in hearth.toml, or listen on 127.0.0.1")]
+    ClearText(SocketAddr),
+    /// The binary has no agent.
+    #[error("this hearth was built without the guest agent; build it with `cargo xtask build`, or set guest.agent")]
+    NoAgent,
+    /// What the host must give.
+    #[error("{0}; `hearth doctor` says what this host lacks")]
+    Host(#[from] HostError),
+    /// The engine.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Certificates, tokens, objects.
+    #[error("{0}")]
+    Part(String),
+}
+
+fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ServeError {
+    let path = path.to_owned();
+    move |source| ServeError::Io { what, path, source }
+}
+
+fn part(error: impl std::fmt::Display) -> ServeError {
+    ServeError::Part(error.to_string())
+}
+
+/// `run/ready.json`: where this server can be reached.
+#[derive(Debug, Serialize)]
+struct Ready<'a> {
+    pid: u32,
+    api_url: String,
+    ingress: SocketAddr,
+    region: &'a api::Region,
+    account: &'a AccountId,
+    ca_bundle: PathBuf,
+}
+
+/// Serves until `shutdown` resolves. Machines that run are left running: the next server finds them again.
+pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) -> Result<(), ServeError> {
+    let data_dir = config.data_dir.clone();
+    let run_dir = data_dir.join("run");
+    for dir in [&data_dir, &run_dir, &config.cache_dir] {
+        fs::create_dir_all(dir).map_err(at("cannot create", dir))?;
+    }
+    let _lock = lock(&run_dir)?;
+    let ready_file = run_dir.join("ready.json");
+    let _ = fs::remove_file(&ready_file);
+    if !config.api.ip().is_loopback() && !config.file.api_tls {
+        return Err(ServeError::ClearText(config.api));
+    }
+    let api_listener = listen("api", config.api).await?;
+    let ingress_listener = listen("ingress", config.ingress).await?;
+    let api_address = api_listener.local_addr().map_err(at("cannot read the address of", &data_dir))?;
+    let ingress_address = ingress_listener.local_addr().map_err(at("cannot read the address of", &data_dir))?;
+
+    let ca_dir = data_dir.join("ca");
+    let ca = Arc::new(LocalCa::load_or_create(&ca_dir).map_err(part)?);
+    let bundle = ca_dir.join("bundle.pem");
+    ca.bundle(BuildahSettings::host_ca_bundle().as_deref(), &bundle).map_err(part)?;
+    let tls = tls(&config, &ca)?;
+    let tokens = Arc::new(TokenKeys::load_or_create(&data_dir.join("token-keys.json")).map_err(part)?);
+    let credentials = data_dir.join("credentials.json");
+    let keys = Arc::new(
+        LocalKeys::load_or_create(&credentials, &config.file.account.0).map_err(at("cannot use", &credentials))?,
+    );
+    let s3 = S3Store::new(&data_dir.join("s3"), keys.clone(), &S3Store::BASE_DOMAINS).map_err(part)?;
+    let store_path = data_dir.join("hearth.db");
+    let store = Store::open(&store_path).await?;
+    let logs_dir = logs::dir_of(&data_dir);
+    let logs = Logs::new(logs_dir.clone()).map_err(at("cannot open", &logs_dir))?;
+    let tools = Tools::prepare(&config).await?;
+    let capabilities = tools.engine.capabilities();
+    tracing::info!(engine = capabilities.engine, acceleration = capabilities.acceleration, note = capabilities.note, "engine");
+
+    let region = config.file.region.0.clone();
+    let account = config.file.account.0.clone();
+    let scheme = if config.file.api_tls { "https" } else { "http" };
+    let api_tls = config.file.api_tls.then(|| tokio_rustls::TlsAcceptor::from(tls.clone()));
+    let shared = Arc::new(Shared {
+        builds: Semaphore::new(config.file.build.concurrent),
+        config,
+        ingress_port: ingress_address.port(),
+        store: store.clone(),
+        engine: tools.engine,
+        builder: tools.builder,
+        s3: s3.clone(),
+        logs: logs.clone(),
+        boot: tools.boot,
+    });
+    let microvms = Microvms::load(shared.clone()).await?;
+    let images = Images::load(shared.clone()).await?;
+    let operations = Arc::new(ControlPlane { images, microvms: microvms.clone(), tokens: tokens.clone() });
+    let edge = Arc::new(Edge { keys, operations, s3, region: region.clone(), logs });
+
+    let stop = CancellationToken::new();
+    let ingress = {
+        let stop = stop.clone();
+        tokio::spawn(ingress::serve(ingress_listener, tls, tokens, microvms, async move { stop.cancelled().await }))
+    };
+    let api = tokio::spawn(edge::serve(api_listener, api_tls, edge, stop.clone()));
+    let ready = Ready {
+        pid: std::process::id(),
+        api_url: format!("{scheme}://{api_address}"),
+        ingress: ingress_address,
+        region: &region,
+        account: &account,
+        ca_bundle: bundle,
+    };
+    write_whole(&ready_file, &serde_json::to_vec(&ready).map_err(part)?)
+        .map_err(at("cannot write", &ready_file))?;
+    tracing::info!(api = ready.api_url, ingress = %ingress_address, ca = %ca.path().display(), "ready");
+
+    shutdown.await;
+    tracing::info!("stopping; machines go on");
+    let _ = fs::remove_file(&ready_file);
+    stop.cancel();
+    let (_, _) = tokio::join!(ingress, api);
+    store.close().await;
+    Ok(())
+}
+
+fn tls(config: &Config, ca: &Arc<LocalCa>) -> Result<Arc<rustls::ServerConfig>, ServeError> {
+    let endpoint = &config.file.endpoint;
+    let settings = match (&endpoint.certificate, &endpoint.key) {
+        (Some(certificate), Some(key)) => {
+            TlsSettings::Files { certificate: certificate.clone(), key: key.clone() }
+        }
+        _ => {
+            let names = vec![format!("*.{}", config.endpoint_domain()), endpoint.domain.clone(), "127.0.0.1".into()];
+            TlsSettings::Local { ca: ca.clone(), names }
+        }
+    };
+    settings.server_config().map_err(part)
+}
+
+async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { what, address, source })
+}
+
+/// One server a data directory: the lock lives as long as the process, however it ends.
+fn lock(run_dir: &Path) -> Result<fs::File, ServeError> {
+    let path = run_dir.join("lock");
+    let file = fs::File::create(&path).map_err(at("cannot create", &path))?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(ServeError::InUse(run_dir.parent().unwrap_or(run_dir).to_owned()))
+        }
+        Err(e) => Err(at("cannot lock", &path)(e.into())),
+    }
+}
+
+fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let partial = path.with_extension("partial");
+    fs::write(&partial, content)?;
+    fs::rename(partial, path)
+}
+
+/// The engine and the builder, with what they need.
+struct Tools {
+    engine: Arc<dyn Engine>,
+    builder: Arc<dyn Builder>,
+    boot: Option<Boot>,
+}
+
+impl Tools {
+    async fn prepare(config: &Config) -> Result<Self, ServeError> {
+        match config.engine {
+            EngineKind::Fake => {
+                Ok(Tools { engine: Arc::new(FakeEngine::new()), builder: Arc::new(FakeBuilder), boot: None })
+            }
+            EngineKind::Auto | EngineKind::Qemu => Self::real(config).await,
+        }
+    }
+
+    async fn real(config: &Config) -> Result<Self, ServeError> {
+        let agent = match &config.file.guest.agent {
+            Some(path) => fs::read(path).map_err(at("cannot read", path))?,
+            None if config.agent.is_empty() => return Err(ServeError::NoAgent),
+            None => config.agent.to_vec(),
+        };
+        let progress = |line: &str| tracing::info!("{line}");
+        let assets = Assets::new(config.cache_dir.clone(), config.file.assets.clone());
+        let kernel = assets.kernel(&progress).await?;
+        let initrd = assets.initramfs(&kernel, &agent, &progress).await?;
+        let root = assets.vmm_root(&progress).await?;
+        let builder_root = assets.builder_root(&progress).await?;
+        let base_tar = assets.base_root(&progress).await?;
+        let boot = Boot { kernel: config.file.guest.kernel.clone().unwrap_or(kernel.vmlinux), initrd };
+        let acceleration = config.file.guest.acceleration;
+        let engine = QemuEngine::new(Settings { root, cache_dir: config.cache_dir.clone(), acceleration })?;
+        engine.choose(&boot.kernel, &boot.initrd).await;
+        let builder = Buildah::new(build_settings(config, builder_root, base_tar));
+        Ok(Tools { engine: Arc::new(engine), builder: Arc::new(builder), boot: Some(boot) })
+    }
+}
+
+fn build_settings(config: &Config, builder_root: PathBuf, base_tar: PathBuf) -> BuildahSettings {
+    let build = &config.file.build;
+    let mut settings = BuildahSettings::new(builder_root, base_tar, config.cache_dir.join("layers"));
+    settings.base_title = "Debian 13 (trixie)".into();
+    settings.ca_bundle = build.ca_bundle.clone().or_else(BuildahSettings::host_ca_bundle);
+    settings.build_timeout = std::time::Duration::from_secs(build.timeout_seconds);
+    let mut variables = HostEnv::package_settings(std::env::vars());
+    variables.0.extend(build.run_environment.clone());
+    settings.host_env = variables;
+    for (name, alias) in &build.alias {
+        let alias = if alias == "stand-in" { Alias::StandIn } else { Alias::Image(alias.clone()) };
+        settings.base_alias.insert(name.clone(), alias);
+    }
+    settings
+}

@@ -1,0 +1,227 @@
+//! MicroVM records.
+
+use std::path::PathBuf;
+
+use api::{
+    AccountId, ConnectorArn, Hooks, IdlePolicy, ImageArn, ImageVersion, Logging, MicrovmId, MicrovmState, RoleArn,
+    Sensitive, Timestamp,
+};
+use engine::MachineRecord;
+use lifecycle::microvms::{Input, Microvm, State};
+use serde::{Deserialize, Serialize};
+
+use super::{Page, Store, StoreError, decode};
+
+/// What traffic a microVM takes, decided at launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ingress {
+    /// Application traffic.
+    pub application: bool,
+    /// Shell sessions.
+    pub shell: bool,
+}
+
+/// All that is known of a microVM.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MicrovmRecord {
+    /// Its id.
+    pub id: MicrovmId,
+    /// Whose it is.
+    pub account: AccountId,
+    /// Endpoint host, without port.
+    pub endpoint: String,
+    /// What it was started from.
+    pub image_arn: ImageArn,
+    /// What it was started from.
+    pub version: ImageVersion,
+    /// The sealed image.
+    pub image_dir: PathBuf,
+    /// The last guest event that belongs to the image, not to this microVM.
+    pub image_events: u64,
+    /// Hooks of the version.
+    pub hooks: Hooks,
+    /// As asked for.
+    pub execution_role_arn: Option<RoleArn>,
+    /// As asked for.
+    pub idle_policy: Option<IdlePolicy>,
+    /// Resolved.
+    pub ingress_connectors: Vec<ConnectorArn>,
+    /// Resolved.
+    pub egress_connectors: Vec<ConnectorArn>,
+    /// What the connectors mean.
+    pub ingress: Ingress,
+    /// As asked for.
+    pub logging: Option<Logging>,
+    /// Kept until `/run` has had it.
+    pub run_hook_payload: Option<Sensitive<String>>,
+    /// Its state, and what the rules need.
+    pub life: Microvm,
+    /// Its machine, while there is one.
+    pub machine: Option<MachineRecord>,
+    /// Its checkpoint, while that is what it would be restored from.
+    pub saved_dir: Option<PathBuf>,
+}
+
+impl MicrovmRecord {
+    /// The state as the API spells it.
+    pub fn state(&self) -> MicrovmState {
+        match self.life.state {
+            State::Pending => MicrovmState::Pending,
+            State::Running => MicrovmState::Running,
+            State::Suspending => MicrovmState::Suspending,
+            State::Suspended => MicrovmState::Suspended,
+            State::Terminating => MicrovmState::Terminating,
+            State::Terminated => MicrovmState::Terminated,
+        }
+    }
+
+    /// As `GetMicrovm` shows it; `endpoint` gets the ingress port when that is not 443.
+    pub fn view(&self, ingress_port: u16) -> api::Microvm {
+        let port = if ingress_port == 443 { String::new() } else { format!(":{ingress_port}") };
+        api::Microvm {
+            microvm_id: self.id,
+            state: self.state(),
+            endpoint: format!("{}{port}", self.endpoint),
+            image_arn: self.image_arn.clone(),
+            image_version: self.version,
+            execution_role_arn: self.execution_role_arn.clone(),
+            idle_policy: self.idle_policy,
+            maximum_duration_in_seconds: (self.life.policy.lifetime / 1000) as u32,
+            started_at: Timestamp::from_millis(self.life.started_at),
+            terminated_at: self.life.terminated_at.map(Timestamp::from_millis),
+            state_reason: self.life.reason.clone(),
+            termination_reason_code: None,
+            ingress_network_connectors: Some(self.ingress_connectors.clone()),
+            egress_network_connectors: Some(self.egress_connectors.clone()),
+        }
+    }
+
+    /// As `ListMicrovms` shows it.
+    pub fn summary(&self) -> api::MicrovmSummary {
+        api::MicrovmSummary {
+            microvm_id: self.id,
+            state: self.state(),
+            image_arn: self.image_arn.clone(),
+            image_version: self.version,
+            started_at: Timestamp::from_millis(self.life.started_at),
+        }
+    }
+}
+
+impl Store {
+    /// Adds a microVM that was just accepted.
+    pub async fn insert_microvm(&self, record: &MicrovmRecord) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO microvms (id, account, endpoint, image_arn, version, state, generation, started_at, doc)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(record.id.to_string())
+        .bind(record.account.as_str())
+        .bind(&record.endpoint)
+        .bind(record.image_arn.to_string())
+        .bind(i64::from(record.version.major()))
+        .bind(record.state().as_str())
+        .bind(record.life.generation as i64)
+        .bind(record.life.started_at)
+        .bind(serde_json::to_string(record)?)
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Writes what a transition made of the microVM, and the event, if nobody else did so since `before`.
+    pub async fn advance_microvm(
+        &self,
+        record: &MicrovmRecord,
+        before: u64,
+        event: Option<&Input>,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let done = sqlx::query(
+            "UPDATE microvms SET state = ?, generation = ?, doc = ? WHERE id = ? AND generation = ?",
+        )
+        .bind(record.state().as_str())
+        .bind(record.life.generation as i64)
+        .bind(serde_json::to_string(record)?)
+        .bind(record.id.to_string())
+        .bind(before as i64)
+        .execute(&mut *transaction)
+        .await?;
+        if done.rows_affected() != 1 {
+            return Err(StoreError::Stale(record.id.to_string()));
+        }
+        if let Some(event) = event {
+            sqlx::query("INSERT INTO events (microvm, generation, at, what) VALUES (?, ?, ?, ?)")
+                .bind(record.id.to_string())
+                .bind(record.life.generation as i64)
+                .bind(now)
+                .bind(serde_json::to_string(event)?)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// One microVM.
+    pub async fn microvm(&self, id: MicrovmId) -> Result<Option<MicrovmRecord>, StoreError> {
+        let row: Option<(String,)> = sqlx::query_as("SELECT doc FROM microvms WHERE id = ?")
+            .bind(id.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.map(|(doc,)| serde_json::from_str(&doc)).transpose()?)
+    }
+
+    /// Every microVM that is not over.
+    pub async fn live_microvms(&self) -> Result<Vec<MicrovmRecord>, StoreError> {
+        decode(
+            sqlx::query_as("SELECT doc FROM microvms WHERE state <> 'TERMINATED' ORDER BY started_at")
+                .fetch_all(&self.pool)
+                .await?,
+        )
+    }
+
+    /// Endpoint hosts and ids of the newest microVMs that are over, for the ingress.
+    pub async fn past_endpoints(&self, limit: u32) -> Result<Vec<(String, String)>, StoreError> {
+        let sql = "SELECT endpoint, id FROM microvms WHERE state = 'TERMINATED' ORDER BY started_at DESC LIMIT ?";
+        Ok(sqlx::query_as(sql).bind(limit).fetch_all(&self.pool).await?)
+    }
+
+    /// A page of an account's microVMs, newest first, optionally of one image and version.
+    pub async fn microvms(
+        &self,
+        account: &AccountId,
+        image: Option<&ImageArn>,
+        version: Option<i64>,
+        page: Page<'_>,
+    ) -> Result<Vec<MicrovmRecord>, StoreError> {
+        let (at, id) = page.after.unwrap_or((i64::MAX, ""));
+        decode(
+            sqlx::query_as(
+                "SELECT doc FROM microvms WHERE account = ?1
+                 AND (started_at, id) < (?2, ?3)
+                 AND (?4 IS NULL OR image_arn = ?4) AND (?5 IS NULL OR version = ?5)
+                 ORDER BY started_at DESC, id DESC LIMIT ?6",
+            )
+            .bind(account.as_str())
+            .bind(at)
+            .bind(id)
+            .bind(image.map(ToString::to_string))
+            .bind(version)
+            .bind(page.limit)
+            .fetch_all(&self.pool)
+            .await?,
+        )
+    }
+
+    /// How many live microVMs an image has.
+    pub async fn live_microvms_of(&self, image: &ImageArn) -> Result<i64, StoreError> {
+        let (count,): (i64,) =
+            sqlx::query_as("SELECT COUNT(*) FROM microvms WHERE image_arn = ? AND state <> 'TERMINATED'")
+                .bind(image.to_string())
+                .fetch_one(&self.pool)
+                .await?;
+        Ok(count)
+    }
+}

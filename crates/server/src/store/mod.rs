@@ -1,0 +1,70 @@
+//! What must survive: SQLite with a write-ahead log, one file, every commit durable.
+//!
+//! Nothing here decides anything: a microVM changes only by a transition of `lifecycle`, by compare-and-set on its
+//! generation, with its event in the same transaction.
+
+mod images;
+mod microvms;
+mod tokens;
+
+use std::{path::Path, time::Duration};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+
+pub use images::{Build, ImageRecord, VersionRecord};
+pub use microvms::{Ingress, MicrovmRecord};
+pub use tokens::Remembered;
+
+/// The store of one server.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pool: SqlitePool,
+}
+
+/// The store failed, or holds what it should not.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database.
+    #[error("store: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A document.
+    #[error("store: a record cannot be read or written: {0}")]
+    Document(#[from] serde_json::Error),
+    /// Somebody else changed the record first.
+    #[error("store: {0} was changed by somebody else")]
+    Stale(String),
+}
+
+/// A page of a list: records older than (or at) the cursor, newest first.
+#[derive(Debug, Clone, Copy)]
+pub struct Page<'a> {
+    /// `(created or started at, id)` of the last item of the page before.
+    pub after: Option<(i64, &'a str)>,
+    /// How many, at most.
+    pub limit: u32,
+}
+
+impl Store {
+    /// Opens or creates the database, readable by its owner only.
+    pub async fn open(path: &Path) -> Result<Store, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(10));
+        let pool = SqlitePoolOptions::new().max_connections(4).connect_with(options).await?;
+        sqlx::raw_sql(include_str!("schema.sql")).execute(&pool).await?;
+        Ok(Store { pool })
+    }
+
+    /// Waits for writers and closes.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+fn decode<T: serde::de::DeserializeOwned>(rows: Vec<(String,)>) -> Result<Vec<T>, StoreError> {
+    rows.into_iter().map(|(doc,)| Ok(serde_json::from_str(&doc)?)).collect()
+}

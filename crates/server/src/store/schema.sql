@@ -1,0 +1,49 @@
+-- Every record is a JSON document; the columns beside it are what lists and compare-and-set need.
+CREATE TABLE IF NOT EXISTS images (
+    id         TEXT PRIMARY KEY,              -- uuid, also the directory's name
+    arn        TEXT NOT NULL UNIQUE,
+    account    TEXT NOT NULL,
+    created_at INTEGER NOT NULL,              -- milliseconds
+    doc        TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS images_by_account ON images (account, created_at, id);
+
+CREATE TABLE IF NOT EXISTS versions (
+    image   TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+    number  INTEGER NOT NULL,
+    doc     TEXT NOT NULL,
+    PRIMARY KEY (image, number)
+) STRICT;
+
+CREATE TABLE IF NOT EXISTS microvms (
+    id         TEXT PRIMARY KEY,
+    account    TEXT NOT NULL,
+    endpoint   TEXT NOT NULL UNIQUE,          -- host, without port
+    image_arn  TEXT NOT NULL,
+    version    INTEGER NOT NULL,
+    state      TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    started_at INTEGER NOT NULL,              -- milliseconds
+    doc        TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS microvms_by_account ON microvms (account, started_at, id);
+CREATE INDEX IF NOT EXISTS microvms_by_image ON microvms (image_arn, state);
+
+-- What happened to a microVM, in the transaction that made it so.
+CREATE TABLE IF NOT EXISTS events (
+    microvm    TEXT NOT NULL,
+    generation INTEGER NOT NULL,              -- after the event
+    at         INTEGER NOT NULL,              -- milliseconds
+    what       TEXT NOT NULL,
+    PRIMARY KEY (microvm, generation)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS client_tokens (
+    account     TEXT NOT NULL,
+    operation   TEXT NOT NULL,
+    token       TEXT NOT NULL,
+    fingerprint TEXT NOT NULL,                -- of the parameters
+    resource    TEXT NOT NULL,
+    at          INTEGER NOT NULL,             -- milliseconds
+    PRIMARY KEY (account, operation, token)
+) STRICT, WITHOUT ROWID;
