@@ -1,0 +1,128 @@
+//! The command line.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::{client::Client, verbs};
+
+/// AWS Lambda MicroVMs on your own machines.
+#[derive(Debug, Parser)]
+#[command(name = "hearth", version, propagate_version = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the server
+    Serve(verbs::serve::Serve),
+    /// Tell what this host lacks, and install it
+    Doctor(verbs::doctor::Doctor),
+    /// Print the exports that point the AWS CLI and SDKs here
+    Env(verbs::env::Env),
+    /// Make an image of a directory or zip with a Dockerfile
+    Build(verbs::build::Build),
+    /// Start a microVM
+    Run(verbs::run::Run),
+    /// List microVMs or images
+    Ls(verbs::ls::Ls),
+    /// Send a request to a microVM's endpoint
+    Curl(verbs::curl::Curl),
+    /// Put microVMs to sleep
+    Suspend(verbs::suspend::Suspend),
+    /// Wake microVMs
+    Resume(verbs::resume::Resume),
+    /// End microVMs
+    Terminate(verbs::terminate::Terminate),
+    /// Show the log of an image's build or of a microVM
+    Logs(verbs::logs::Logs),
+    /// Measure this server: start, requests, suspend and wake of microVMs of one image
+    Bench(verbs::bench::Bench),
+}
+
+impl Command {
+    /// Does it, on a runtime of its own. The exit code tells what an error does not: a finding of `doctor`, a failed build.
+    pub fn run(self) -> Result<ExitCode> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start threads")?;
+        runtime.block_on(async {
+            match self {
+                Command::Serve(verb) => verb.run().await,
+                Command::Doctor(verb) => verb.run().await,
+                Command::Env(verb) => verb.run().await,
+                Command::Build(verb) => verb.run().await,
+                Command::Run(verb) => verb.run().await,
+                Command::Ls(verb) => verb.run().await,
+                Command::Curl(verb) => verb.run().await,
+                Command::Suspend(verb) => verb.run().await,
+                Command::Resume(verb) => verb.run().await,
+                Command::Terminate(verb) => verb.run().await,
+                Command::Logs(verb) => verb.run().await,
+                Command::Bench(verb) => verb.run().await,
+            }
+        })
+    }
+}
+
+/// Which server.
+#[derive(Debug, Clone, Args)]
+pub struct Server {
+    /// Directory with all of the server's state
+    #[arg(long, env = "HEARTH_DATA_DIR", default_value = "/var/lib/hearth", value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
+impl Server {
+    /// A client of the running server.
+    pub async fn client(&self) -> Result<Client> {
+        Ok(Client::open(&self.data_dir).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn fixed_names() {
+        let serve = "hearth serve --data-dir D --api 127.0.0.1:0 --ingress [::1]:0 --engine fake --cache-dir C";
+        assert!(Cli::try_parse_from(serve.split(' ')).is_ok());
+        for line in [
+            "hearth doctor --fix",
+            "hearth env --data-dir D --wait 5",
+            "hearth run hello --idle 300",
+            "hearth ls --json",
+            "hearth curl abc /x -X POST -d body -H a:b --port 3000",
+            "hearth curl abc",
+            "hearth suspend a b",
+            "hearth resume a",
+            "hearth terminate --all",
+            "hearth logs -f hello",
+            "hearth build . --name hello",
+            "hearth bench hello --repeat 3 --json",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
+    }
+
+    #[test]
+    fn wrong_usage_is_told_apart() {
+        for line in
+            ["hearth", "hearth serve --engine xen", "hearth serve --api nowhere", "hearth terminate", "hearth run"]
+        {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! One verb, one file.
+
+pub mod bench;
+pub mod build;
+pub mod curl;
+pub mod doctor;
+pub mod env;
+pub mod logs;
+pub mod ls;
+pub mod resume;
+pub mod run;
+pub mod serve;
+pub mod suspend;
+pub mod terminate;

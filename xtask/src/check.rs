@@ -1,0 +1,12 @@
+//! `cargo xtask check`
+
+use anyhow::Result;
+
+use crate::{build::cargo, process};
+
+/// Formatting, lints, documentation.
+pub fn run() -> Result<()> {
+    process::run(cargo().args(["fmt", "--all", "--check"]))?;
+    process::run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+    process::run(cargo().env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--workspace", "--no-deps"]))
+}

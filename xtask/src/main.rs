@@ -1,0 +1,64 @@
+//! `cargo xtask`: everything that builds, checks, tests and shows this project, so that people and CI run the same.
+
+mod bench;
+mod build;
+mod check;
+mod demo;
+mod process;
+mod setup;
+mod sys;
+mod test;
+mod venv;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Tasks of the hearth workspace.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// The walkthrough, end to end, on real microVMs, with the AWS CLI
+    Demo(demo::Demo),
+    /// Every test
+    Test(test::Test),
+    /// Formatting, lints, documentation: with warnings as errors
+    Check,
+    /// Build hearth with its guest agent
+    Build(build::Build),
+    /// Measure ratios on this machine, in one run
+    Bench(bench::Bench),
+    /// Install what the other tasks need from Debian (as root)
+    Setup,
+}
+
+fn main() -> ExitCode {
+    // Before any thread is started, so that all of them leave the signals to the one that waits for them.
+    if let Err(error) = sys::watch_signals() {
+        eprintln!("xtask: cannot watch for signals: {error}");
+        return ExitCode::FAILURE;
+    }
+    let outcome = match Cli::parse().task {
+        Task::Demo(demo) => demo.run(),
+        Task::Test(test) => test.run(),
+        Task::Check => check::run(),
+        Task::Build(build) => build.run(),
+        Task::Bench(bench) => bench.run(),
+        Task::Setup => setup::run(),
+    };
+    match outcome {
+        Ok(()) if sys::interrupted() => ExitCode::from(130),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::from(if sys::interrupted() { 130 } else { 1 })
+        }
+    }
+}

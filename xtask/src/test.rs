@@ -1,0 +1,51 @@
+//! `cargo xtask test`
+
+use std::{
+    process::{Command, Stdio},
+    time::Instant,
+};
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::{build, process, setup, venv::Venv};
+
+/// Unit tests, the engines' conformance, and the black-box tests of the built binary with the AWS CLI and boto3.
+#[derive(Debug, Args)]
+pub struct Test {
+    /// Arguments of the test runner, such as a filter
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    arguments: Vec<String>,
+}
+
+impl Test {
+    /// Tests.
+    pub fn run(self) -> Result<()> {
+        let start = Instant::now();
+        setup::run()?;
+        let venv = Venv::ready()?;
+        let agent = build::agent()?;
+        let hearth = build::hearth(&agent, false)?;
+        let mut command = build::cargo();
+        if has_nextest() {
+            command.args(["nextest", "run", "--workspace"]);
+        } else {
+            eprintln!("xtask: cargo-nextest is not installed; running cargo test");
+            command.args(["test", "--workspace", "--lib", "--bins", "--tests"]);
+        }
+        command
+            .args(&self.arguments)
+            .env("HEARTH_GUEST_AGENT", &agent)
+            .env("HEARTH_BIN", &hearth)
+            .env("HEARTH_TEST_PYTHON", venv.python_path())
+            .env("HEARTH_TEST_AWS", venv.aws_path());
+        process::run(&mut command)?;
+        println!("all tests passed in {} s", start.elapsed().as_secs());
+        Ok(())
+    }
+}
+
+fn has_nextest() -> bool {
+    let probe = Command::new("cargo-nextest").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    probe.is_ok_and(|status| status.success())
+}
