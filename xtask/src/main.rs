@@ -40,7 +40,6 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    // Before any thread is started, so that all of them leave the signals to the one that waits for them.
     if let Err(error) = sys::watch_signals() {
         eprintln!("xtask: cannot watch for signals: {error}");
         return ExitCode::FAILURE;

@@ -3,42 +3,39 @@
 use std::{
     io, mem, ptr,
     sync::atomic::{AtomicBool, Ordering},
-    thread,
 };
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+const NOTE: &[u8] = b"xtask: interrupted, cleaning up (again to stop at once)\n";
 
-/// From now on SIGINT, SIGTERM and SIGHUP only make [`interrupted`] true; a second one ends the process at once. Must be
-/// called before other threads are started. Children get an empty signal mask from `std::process`.
+/// From now on SIGINT, SIGTERM and SIGHUP only make [`interrupted`] true; a second one ends the process at once. Handlers
+/// and not a blocked mask: children inherit a mask, and would never hear a SIGTERM.
 pub fn watch_signals() -> io::Result<()> {
-    // SAFETY: the set is initialised by sigemptyset before use, all signal numbers are valid, and both pointers are valid
-    // or null as the calls allow.
-    let set = unsafe {
-        let mut set: libc::sigset_t = mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-            libc::sigaddset(&raw mut set, signal);
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: the structure is valid when zeroed (no flags, no restorer) and its mask is initialised by sigemptyset;
+        // the handler has the signature that goes without SA_SIGINFO and calls async-signal-safe functions only.
+        let outcome = unsafe {
+            let mut action: libc::sigaction = mem::zeroed();
+            libc::sigemptyset(&raw mut action.sa_mask);
+            action.sa_flags = libc::SA_RESTART;
+            action.sa_sigaction = on_signal as *const () as usize;
+            libc::sigaction(signal, &raw const action, ptr::null_mut())
+        };
+        if outcome != 0 {
+            return Err(io::Error::last_os_error());
         }
-        match libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, ptr::null_mut()) {
-            0 => set,
-            error => return Err(io::Error::from_raw_os_error(error)),
-        }
-    };
-    thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        loop {
-            let mut signal = 0;
-            // SAFETY: the set was initialised above and the signals in it are blocked in every thread; `signal` is a
-            // valid place for the answer.
-            if unsafe { libc::sigwait(&raw const set, &raw mut signal) } != 0 {
-                return;
-            }
-            if INTERRUPTED.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
-            }
-            eprintln!("xtask: interrupted, cleaning up (again to stop at once)");
-        }
-    })?;
+    }
     Ok(())
+}
+
+extern "C" fn on_signal(_: libc::c_int) {
+    // SAFETY: write and _exit are async-signal-safe (signal-safety(7)); the buffer is static and as long as is said.
+    unsafe {
+        if INTERRUPTED.swap(true, Ordering::SeqCst) {
+            libc::_exit(130);
+        }
+        libc::write(2, NOTE.as_ptr().cast(), NOTE.len());
+    }
 }
 
 /// Was one of the signals sent?

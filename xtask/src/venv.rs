@@ -1,11 +1,6 @@
 //! A Python environment of our own with the AWS CLI and boto3, kept under `target`.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, process::Command, time::Duration};
 
 use anyhow::{Context, Result};
 
@@ -60,10 +55,5 @@ impl Venv {
     /// Path of its AWS CLI.
     pub fn aws_path(&self) -> PathBuf {
         self.dir.join("bin/aws")
-    }
-
-    /// Where it is.
-    pub fn dir(&self) -> &Path {
-        &self.dir
     }
 }

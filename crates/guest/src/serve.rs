@@ -95,12 +95,14 @@ async fn converse(port: &mut Port, agent: &Arc<Agent>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::Future, os::unix::net::UnixStream as StdUnixStream};
+    use std::{future::Future, os::unix::net::UnixStream as StdUnixStream, task::Context, time::Duration};
 
+    use futures::task::AtomicWaker;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, UnixStream},
         task::JoinHandle,
+        time::timeout,
     };
     use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
     use wire::{Application as State, Event, Fault, Happening, Hello, Request, Response};
@@ -113,11 +115,13 @@ mod tests {
     /// The host's side of one connection.
     struct Host {
         connection: Arc<std::sync::Mutex<Connection<Compat<UnixStream>>>>,
+        waker: Arc<AtomicWaker>,
         driver: JoinHandle<()>,
     }
 
     impl Host {
-        async fn connect(mut socket: UnixStream) -> Self {
+        async fn connect(socket: StdUnixStream) -> Self {
+            let mut socket = UnixStream::from_std(socket).expect("socket");
             let greeting = [&PREAMBLE[..], &[7; NONCE_BYTES]].concat();
             socket.write_all(&greeting).await.expect("greets");
             let mut echo = vec![0; greeting.len()];
@@ -125,11 +129,16 @@ mod tests {
             assert_eq!(echo, greeting);
             let connection = Connection::new(socket.compat(), Config::default(), Mode::Client);
             let connection = Arc::new(std::sync::Mutex::new(connection));
-            let driven = connection.clone();
+            let waker = Arc::new(AtomicWaker::new());
+            let (driven, woken) = (connection.clone(), waker.clone());
             let driver = tokio::spawn(async move {
-                while poll_fn(|cx| driven.lock().expect("lock").poll_next_inbound(cx)).await.is_some() {}
+                let next = |cx: &mut Context<'_>| {
+                    woken.register(cx.waker());
+                    driven.lock().expect("lock").poll_next_inbound(cx)
+                };
+                while poll_fn(next).await.is_some() {}
             });
-            Self { connection, driver }
+            Self { connection, waker, driver }
         }
 
         /// A stream on which `frame` was sent.
@@ -137,41 +146,30 @@ mod tests {
             let stream = poll_fn(|cx| self.connection.lock().expect("lock").poll_new_outbound(cx)).await;
             let mut stream = stream.expect("opens").compat();
             stream.write_all(frame).await.expect("writes");
-            // A stream unknown to the driver so far: have it look.
-            let ping = poll_fn(|cx| {
-                let _ = self.connection.lock().expect("lock").poll_next_inbound(cx);
-                std::task::Poll::Ready(())
-            });
-            ping.await;
+            self.waker.wake(); // the driver does not know the stream yet
             stream
         }
 
         async fn ask(&self, request: &Request) -> (Response, Stream) {
             let mut stream = self.send(&wire::encode(request).expect("encodes")).await;
-            (receive(&mut stream).await, stream)
+            (response(&mut stream).await, stream)
         }
     }
 
-    async fn receive<T: for<'a> TryFromBody<'a>>(stream: &mut Stream) -> T {
+    async fn body(stream: &mut Stream) -> Vec<u8> {
         let mut prefix = [0; wire::LENGTH_BYTES];
         stream.read_exact(&mut prefix).await.expect("a frame");
         let mut body = vec![0; wire::decode_length(prefix).expect("in bounds")];
         stream.read_exact(&mut body).await.expect("a body");
-        T::from_body(&body)
+        body
     }
 
-    trait TryFromBody<'a> {
-        fn from_body(body: &'a [u8]) -> Self;
+    async fn response(stream: &mut Stream) -> Response {
+        wire::decode_body(&body(stream).await).expect("a response")
     }
-    impl TryFromBody<'_> for Response {
-        fn from_body(body: &[u8]) -> Self {
-            wire::decode_body(body).expect("a response")
-        }
-    }
-    impl TryFromBody<'_> for Event {
-        fn from_body(body: &[u8]) -> Self {
-            wire::decode_body(body).expect("an event")
-        }
+
+    async fn event(stream: &mut Stream) -> Event {
+        wire::decode_body(&body(stream).await).expect("an event")
     }
 
     fn agent() -> Arc<Agent> {
@@ -181,17 +179,16 @@ mod tests {
         Arc::new(Agent { application, events, machine })
     }
 
-    /// Runs `test` against an agent behind a socket.
-    async fn against<F: Future<Output = ()>>(test: impl FnOnce(Arc<Agent>, UnixStream) -> F) {
+    /// Runs `test` against an agent behind a socket, for ten seconds at most.
+    async fn against<F: Future<Output = ()>>(test: impl FnOnce(Arc<Agent>, StdUnixStream) -> F) {
         let (ours, theirs) = StdUnixStream::pair().expect("pair");
         ours.set_nonblocking(true).expect("non-blocking");
         theirs.set_nonblocking(true).expect("non-blocking");
         let agent = agent();
         let mut port = Port::over(ours.into()).expect("port");
-        let host = UnixStream::from_std(theirs).expect("socket");
         tokio::select! {
             error = serve(&mut port, &agent) => panic!("the agent ended: {error}"),
-            () = test(agent.clone(), host) => {}
+            in_time = timeout(Duration::from_secs(10), test(agent.clone(), theirs)) => in_time.expect("in time"),
         }
     }
 
@@ -200,9 +197,9 @@ mod tests {
         against(|_, socket| async move {
             let host = Host::connect(socket).await;
             let mut unknown = host.send(&[3, 0, 0, 0, 99, 1, 2]).await;
-            assert_eq!(receive::<Response>(&mut unknown).await, Response::Failed(Fault::Unsupported));
+            assert_eq!(response(&mut unknown).await, Response::Failed(Fault::Unsupported));
             let mut huge = host.send(&[0xff; 4]).await;
-            assert!(matches!(receive(&mut huge).await, Response::Failed(Fault::Failed(_))));
+            assert!(matches!(response(&mut huge).await, Response::Failed(Fault::Failed(_))));
             drop(host.send(&[5, 0, 0, 0, 1]).await); // half a request
             let (response, _) = host.ask(&Request::Hello(Hello { generation: 1 })).await;
             let Response::Hello(hello) = response else { panic!("no hello: {response:?}") };
@@ -246,33 +243,25 @@ mod tests {
             let host = Host::connect(socket).await;
             let (response, mut stream) = host.ask(&Request::Events { after: 1 }).await;
             assert_eq!(response, Response::Done);
-            assert_eq!(receive::<Event>(&mut stream).await.what, line("two"));
+            assert_eq!(event(&mut stream).await.what, line("two"));
             agent.events.push(line("three"));
-            let event: Event = receive(&mut stream).await;
-            assert_eq!((event.sequence, event.what), (3, line("three")));
+            let third = event(&mut stream).await;
+            assert_eq!((third.sequence, third.what), (3, line("three")));
         })
         .await;
     }
 
     #[tokio::test]
     async fn a_new_preamble_takes_over_a_connection_that_was_never_closed() {
-        let (ours, theirs) = StdUnixStream::pair().expect("pair");
-        ours.set_nonblocking(true).expect("non-blocking");
-        theirs.set_nonblocking(true).expect("non-blocking");
-        let again = theirs.try_clone().expect("clone");
-        let agent = agent();
-        let mut port = Port::over(ours.into()).expect("port");
-        let test = async {
-            let first = Host::connect(UnixStream::from_std(theirs).expect("socket")).await;
+        against(|_, socket| async move {
+            let again = socket.try_clone().expect("clone");
+            let first = Host::connect(socket).await;
             first.ask(&Request::Hello(Hello { generation: 1 })).await;
             first.driver.abort();
-            let second = Host::connect(UnixStream::from_std(again).expect("socket")).await;
+            let second = Host::connect(again).await;
             let (response, _) = second.ask(&Request::Hello(Hello { generation: 1 })).await;
             assert!(matches!(response, Response::Hello(_)));
-        };
-        tokio::select! {
-            error = serve(&mut port, &agent) => panic!("the agent ended: {error}"),
-            () = test => {}
-        }
+        })
+        .await;
     }
 }

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs after buildah was unpacked into $1. Builds run here with chroot isolation: no container runtime, no CNI plugins.
+# Runs after buildah was unpacked into $1. RUN steps go through crun, without CNI plugins.
 set -eu
 root=$1
 cd "$root"

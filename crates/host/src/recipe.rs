@@ -217,7 +217,7 @@ pub(crate) fn vmm_root() -> Recipe {
     }
 }
 
-/// buildah with what chroot-isolated builds need. It will not start without netavark, though such builds never run it.
+/// buildah with crun, which runs the RUN steps. It will not start without netavark, though such builds never run it.
 /// Trixie's is 1.39: heredocs came with 1.35.
 pub(crate) fn builder_root() -> Recipe {
     Recipe {
@@ -231,6 +231,7 @@ pub(crate) fn builder_root() -> Recipe {
             "buildah",
             "ca-certificates",
             "coreutils",
+            "crun",
             "dash",
             "e2fsprogs",
             "findutils",

@@ -24,7 +24,7 @@ use crate::{
     base::{Replaced, Resolver, Unreachable},
     cache::{self, InUse},
     config, disk,
-    error::BuildError,
+    error::{BuildError, FailureCode},
     failure,
     sandbox::{Command, FIRST_ID, How, Sandbox, Switch, ulimits},
     settings::BuildahSettings,
@@ -105,18 +105,24 @@ impl Shared {
         let work =
             fs::canonicalize(&request.work_dir).map_err(|error| BuildError::io("use", &request.work_dir, &error))?;
         let artifact = Artifact::open(&request.artifact, &settings.limits)?;
+        require_tools(&settings.builder_root)?;
         cache::prepare(&settings.cache_dir)?;
         let in_use = InUse::begin(&settings.cache_dir)?;
         let sandbox = Sandbox::new(settings, &work, switch, deadline)?;
         if self.dirty.swap(false, Ordering::Relaxed) {
-            self.sweep(&in_use, &sandbox);
+            self.sweep(&in_use, &sandbox, false);
         }
+        let reserve = cache::Reserve::keep(&settings.cache_dir);
         let result = self.steps(request, artifact, &sandbox, switch, line);
+        let full = result.as_ref().is_err_and(|error| error.code == FailureCode::DiskStorageFull);
         if result.is_err() {
             self.dirty.store(true, Ordering::Relaxed);
         }
-        if cache::layer_bytes(&settings.cache_dir) > settings.cache_bytes {
-            self.sweep(&in_use, &sandbox);
+        if full {
+            reserve.spend();
+        }
+        if full || cache::layer_bytes(&settings.cache_dir) > settings.cache_bytes {
+            self.sweep(&in_use, &sandbox, true);
         }
         result
     }
@@ -198,18 +204,18 @@ impl Shared {
         }
     }
 
-    /// Removes what dead builds left and, when the layers are too many, those that no named image needs. Does nothing
-    /// while another build runs; then the next one has it to do.
-    fn sweep(&self, in_use: &InUse, sandbox: &Sandbox<'_>) {
+    /// Removes what dead builds left and, on request, the layers that no named image needs. Does nothing while another
+    /// build runs; then the next one has it to do.
+    fn sweep(&self, in_use: &InUse, sandbox: &Sandbox<'_>, layers: bool) {
         if !in_use.alone() {
             self.dirty.store(true, Ordering::Relaxed);
             return;
         }
         let bytes = cache::layer_bytes(&self.settings.cache_dir);
-        let all = if bytes > self.settings.cache_bytes { "all" } else { "" };
-        let argv = ["/bin/sh", "-c", include_str!("scripts/sweep.sh"), "sh", all].map(str::to_owned).into();
+        let what = if layers { "all" } else { "" };
+        let argv = ["/bin/sh", "-c", include_str!("scripts/sweep.sh"), "sh", what].map(str::to_owned).into();
         match sandbox.run(&Command { argv, ..Command::default() }, &mut |_| {}) {
-            Ok(_) if !all.is_empty() => tracing::info!(bytes, "dropped the layer cache: it was over its bound"),
+            Ok(_) if layers => tracing::info!(bytes, "dropped the layer cache: over its bound, or the disk was full"),
             Ok(_) => {}
             Err(error) => tracing::warn!(%error, "cannot clean the build storage"),
         }
@@ -226,10 +232,42 @@ fn beginning(path: &Path) -> Result<String, BuildError> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// The builder root has what the sandbox runs.
+fn require_tools(builder_root: &Path) -> Result<(), BuildError> {
+    const TOOLS: [(&str, &str); 4] = [
+        ("usr/bin/buildah", "buildah"),
+        ("usr/bin/crun", "crun"),
+        ("usr/lib/podman/netavark", "netavark"),
+        ("usr/sbin/mke2fs", "e2fsprogs"),
+    ];
+    let missing: Vec<&str> =
+        TOOLS.iter().filter(|(file, _)| !builder_root.join(file).exists()).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let (root, missing) = (builder_root.display(), missing.join(", "));
+    Err(BuildError::platform(format!("the builder root {root} lacks {missing}; remove it and it is made anew")))
+}
+
 /// Removes a directory tree; none is fine.
 fn remove(path: &Path) -> Result<(), BuildError> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BuildError::io("remove", path, &error)),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_tools_are_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::create_dir_all(dir.path().join("usr/bin")).expect("creates");
+        fs::write(dir.path().join("usr/bin/buildah"), "").expect("writes");
+        let error = require_tools(dir.path()).expect_err("must fail");
+        assert_eq!(error.code, FailureCode::InternalPlatformError);
+        assert!(error.message.contains("lacks crun, netavark, e2fsprogs;"), "{error}");
     }
 }

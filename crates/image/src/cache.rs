@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, flock};
 use serde::Deserialize;
 
 use crate::error::BuildError;
@@ -63,6 +63,33 @@ pub(crate) fn prepare(cache_dir: &Path) -> Result<(), BuildError> {
         .map_err(|error| BuildError::io("create", cache_dir, &error))
 }
 
+/// Space (16 MiB) set aside so that even on a full disk buildah can still remove things.
+pub(crate) struct Reserve(PathBuf);
+
+impl Reserve {
+    /// Sets it aside if it is not yet; on a disk too full for that it waits for the next time.
+    pub(crate) fn keep(cache_dir: &Path) -> Self {
+        const BYTES: u64 = 16 << 20;
+        let path = cache_dir.join("reserve");
+        if !path.exists()
+            && let Ok(file) = File::create(&path)
+            && rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, BYTES).is_err()
+        {
+            let _ = fs::remove_file(&path);
+        }
+        Reserve(path)
+    }
+
+    /// Gives it back to the file system.
+    pub(crate) fn spend(self) {
+        if let Err(error) = fs::remove_file(&self.0)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %self.0.display(), %error, "cannot give back the reserved space");
+        }
+    }
+}
+
 /// Bytes of all layers, as the storage's own records have it; 0 when there are none yet.
 pub(crate) fn layer_bytes(cache_dir: &Path) -> u64 {
     #[derive(Deserialize)]
@@ -96,6 +123,17 @@ mod tests {
         assert!(!first.alone() && !second.alone());
         drop(first);
         assert!(second.alone());
+    }
+
+    #[test]
+    fn the_reserve_is_made_once_and_spent() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("reserve");
+        Reserve::keep(dir.path());
+        let reserve = Reserve::keep(dir.path());
+        assert_eq!(fs::metadata(&path).expect("exists").len(), 16 << 20);
+        reserve.spend();
+        assert!(!path.exists());
     }
 
     #[test]

@@ -45,6 +45,9 @@ pub(crate) fn of_build(tail: &[String], cache_dir: &Path) -> BuildError {
         return BuildError::disk_full(cache_dir);
     }
     let Some(error) = error_line(tail) else {
+        if !tail.iter().any(|line| line.contains("STEP ")) {
+            return of_platform("run buildah", tail, cache_dir);
+        }
         return BuildError::container("the Dockerfile could not be built; see the log above");
     };
     if let Some(image) = unreachable_image(tail) {
@@ -149,6 +152,14 @@ container registry public.ecr.aws: Get \"https://public.ecr.aws/v2/\": dial tcp:
         let unknown =
             lines("Error: building at STEP \"RUNN \": Unknown instruction: \"RUNN\" &imagebuilder.Step{Env:[]}");
         assert!(of_build(&unknown, Path::new("/")).message.ends_with("Unknown instruction: \"RUNN\""));
+    }
+
+    #[test]
+    fn a_buildah_that_does_not_start_is_hearth_s_fault() {
+        let error = of_build(&lines("level=error msg=\"unknown userid 0\""), Path::new("/"));
+        assert_eq!(error.code, FailureCode::InternalPlatformError);
+        assert!(error.message.contains("unknown userid 0"), "{error}");
+        assert_eq!(of_build(&lines("STEP 1/1: X\nKilled"), Path::new("/")).code, FailureCode::ContainerBuildFailed);
     }
 
     #[test]

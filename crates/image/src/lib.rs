@@ -20,6 +20,7 @@ mod error;
 mod failure;
 mod fake;
 mod froms;
+mod mounts;
 mod output;
 mod sandbox;
 mod settings;

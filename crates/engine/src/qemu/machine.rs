@@ -120,6 +120,7 @@ impl QemuMachine {
             }
             whole(&dir, |partial| {
                 move_in(&machine_dir, partial)?;
+                image::seal(&partial.join(process::STATE))?;
                 sheet.write(partial)
             })?;
             Ok(Saved {

@@ -52,17 +52,9 @@ impl QemuEngine {
             return Err(EngineError::Host(message));
         }
         let inside = |path: &str| root.join(path.trim_start_matches('/'));
-        let (dirs, files) = process::MOUNT_POINTS;
-        let prepare = || {
-            for dir in dirs {
-                fs::create_dir_all(inside(dir))?;
-            }
-            for file in files {
-                fs::File::options().create(true).append(true).open(inside(file))?;
-            }
-            Ok::<(), io::Error>(())
-        };
-        prepare().map_err(|e| EngineError::io("prepare", root, e))?;
+        for dir in process::MOUNT_POINTS {
+            fs::create_dir_all(inside(dir)).map_err(|e| EngineError::io("prepare", root, e))?;
+        }
         Ok(QemuEngine { settings, choice: OnceCell::new() })
     }
 

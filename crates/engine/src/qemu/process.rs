@@ -30,8 +30,8 @@ const VM: &str = "/vm";
 const IMAGE: &str = "/image";
 const KERNEL: &str = "/kernel";
 const INITRD: &str = "/initrd";
-/// What must exist in the jail's root to mount over: directories, then files.
-pub const MOUNT_POINTS: ([&str; 4], [&str; 1]) = ([VM, IMAGE, KERNEL, INITRD], ["/dev/kvm"]);
+/// What must exist in the jail's root to mount over.
+pub const MOUNT_POINTS: [&str; 4] = [VM, IMAGE, KERNEL, INITRD];
 /// Inside the machine's directory.
 pub const QMP_SOCKET: &str = "qmp.sock";
 pub const AGENT_SOCKET: &str = "agent.sock";
@@ -89,7 +89,9 @@ impl Launch<'_> {
         let at = |e| EngineError::io("prepare", self.machine_dir, e);
         fs::set_permissions(self.machine_dir, fs::Permissions::from_mode(0o700)).map_err(at)?;
         chown(self.machine_dir, Some(uid), Some(uid)).map_err(at)?;
-        own(&self.machine_dir.join(DISK), uid).map_err(at)?;
+        for name in [DISK, STATE] {
+            own(&self.machine_dir.join(name), uid).map_err(at)?;
+        }
         if self.memory == Memory::Shared {
             for name in [super::image::MEMORY, super::image::DISK] {
                 own(&self.image_dir.join(name), uid).map_err(at)?;
@@ -100,9 +102,16 @@ impl Launch<'_> {
         let log = log.map_err(|e| EngineError::io("open", &log_path, e))?;
         let stderr = log.try_clone().map_err(at)?;
         let mut command = Command::new(super::QEMU);
-        command.args(self.arguments(qmp.as_raw_fd(), agent.as_raw_fd()));
+        // The machine's own user may not open /dev/kvm, and need not: it gets it open.
+        let kvm = match self.sheet.acceleration.as_str() {
+            "kvm" => Some(open_kvm()?),
+            _ => None,
+        };
+        let kvm_fd = kvm.as_ref().map(AsRawFd::as_raw_fd);
+        command.args(self.arguments(qmp.as_raw_fd(), agent.as_raw_fd(), kvm_fd));
         command.env_clear().stdin(Stdio::null()).stdout(log).stderr(stderr);
-        sys::enter_on_exec(&mut command, self.jail(uid, vec![qmp.as_raw_fd(), agent.as_raw_fd()])?);
+        let keep = [qmp.as_raw_fd(), agent.as_raw_fd()].into_iter().chain(kvm_fd).collect();
+        sys::enter_on_exec(&mut command, self.jail(uid, keep)?);
         let child = command.spawn().map_err(|e| EngineError::io("start QEMU in the jail at", self.root, e))?;
         let stream = connect(self.machine_dir, QMP_SOCKET).map_err(at)?;
         Ok(Started { pid: child.id(), qmp: stream })
@@ -124,14 +133,10 @@ impl Launch<'_> {
                 binds.push(Bind { source: c_path(dir)?, target: c_path(&inside(target))?, read_only: true });
             }
         }
-        if self.sheet.acceleration == "kvm" {
-            let device = Path::new("/dev/kvm");
-            binds.push(Bind { source: c_path(device)?, target: c_path(&inside("/dev/kvm"))?, read_only: false });
-        }
         Ok(Jail { root: c_path(self.root)?, binds, uid, keep })
     }
 
-    fn arguments(&self, qmp_fd: i32, agent_fd: i32) -> Vec<String> {
+    fn arguments(&self, qmp_fd: i32, agent_fd: i32, kvm_fd: Option<i32>) -> Vec<String> {
         let sheet = self.sheet;
         let (mode, disk) = match self.memory {
             Memory::Shared => ("share=on", format!("{IMAGE}/{}", super::image::DISK)),
@@ -141,7 +146,7 @@ impl Launch<'_> {
             Memory::Shared => format!("file,id=console,path={VM}/{CONSOLE}"),
             Memory::Private => "null,id=console".to_owned(),
         };
-        let cpu = if sheet.acceleration == "kvm" { "host" } else { "max" };
+        let cpu = if kvm_fd.is_some() { "host" } else { "max" };
         let mut arguments: Vec<String> = [
             "-nodefaults -no-user-config -no-reboot -display none",
             "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
@@ -155,7 +160,13 @@ impl Launch<'_> {
         .collect();
         let mut put = |flag: &str, value: String| arguments.extend([flag.to_owned(), value]);
         put("-name", name_of(self.machine_dir));
-        put("-accel", if sheet.acceleration == "kvm" { "kvm".into() } else { "tcg,thread=multi".into() });
+        match kvm_fd {
+            Some(fd) => {
+                put("-add-fd", format!("fd={fd},set=1"));
+                put("-accel", "kvm,device=/dev/fdset/1".into());
+            }
+            None => put("-accel", "tcg,thread=multi".into()),
+        }
         put("-M", "microvm,x-option-roms=off,auto-kernel-cmdline=off,suppress-vmdesc=on,memory-backend=memory".into());
         put("-cpu", cpu.into());
         put("-smp", sheet.hardware.vcpus.to_string());
@@ -185,6 +196,11 @@ impl Launch<'_> {
         }
         arguments
     }
+}
+
+fn open_kvm() -> Result<File, EngineError> {
+    let path = Path::new("/dev/kvm");
+    OpenOptions::new().read(true).write(true).open(path).map_err(|e| EngineError::io("open", path, e))
 }
 
 fn c_path(path: &Path) -> Result<CString, EngineError> {

@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     net::SocketAddr,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -91,6 +92,14 @@ impl Ready {
         Ok(answers.then_some(ready))
     }
 
+    /// Does a server hold the data directory, ready or not? Looks for the holder of `run/lock` in `/proc/locks` (proc(5)):
+    /// trying to take the lock would get in the way of a server that starts at this very moment.
+    pub fn is_starting(data_dir: &Path) -> bool {
+        let Ok(lock) = fs::metadata(data_dir.join("run/lock")) else { return false };
+        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        is_locked(&locks, lock.ino())
+    }
+
     fn parse(text: &str) -> Result<Self> {
         let json: Value = serde_json::from_str(text)?;
         let member = |name: &'static str| json[name].as_str().with_context(|| format!("{name} is missing"));
@@ -105,6 +114,17 @@ impl Ready {
             ca_bundle: member("ca_bundle")?.into(),
         })
     }
+}
+
+/// Lines are `1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF`, the last number of the triple being the inode.
+fn is_locked(locks: &str, inode: u64) -> bool {
+    let holds = |line: &str| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        let kind = words.next();
+        let file = words.nth(3).and_then(|file| file.rsplit(':').next()?.parse().ok());
+        kind == Some("FLOCK") && file == Some(inode)
+    };
+    locks.lines().any(holds)
 }
 
 /// `<data-dir>/credentials.json`, which only the server's user may read.
@@ -155,6 +175,20 @@ mod tests {
         assert_eq!(authority("http://[::1]:80"), Some((false, "[::1]".to_owned())));
         assert_eq!(authority("ftp://a"), None);
         assert_eq!(authority("nonsense"), None);
+    }
+
+    #[test]
+    fn who_holds_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(!Ready::is_starting(dir.path()));
+        fs::create_dir(dir.path().join("run")).unwrap();
+        let lock = fs::File::create(dir.path().join("run/lock")).unwrap();
+        assert!(!Ready::is_starting(dir.path()));
+        lock.lock().unwrap();
+        assert!(Ready::is_starting(dir.path()));
+        let line = "1: FLOCK  ADVISORY  WRITE 1234 fe:00:5678 0 EOF\n2: POSIX  ADVISORY  WRITE 1 fe:00:9 0 EOF";
+        assert!(is_locked(line, 5678));
+        assert!(!is_locked(line, 9));
     }
 
     #[tokio::test]

@@ -17,39 +17,51 @@ use crate::{
 
 /// Pause between two looks for the server: another process's file appears without telling.
 const POLL: Duration = Duration::from_millis(20);
+/// Longest wait for a server that is starting: the first start makes root file systems out of Debian packages.
+const STARTING: Duration = Duration::from_secs(1800);
+/// Longest wait for somebody to start one.
+const NOBODY: Duration = Duration::from_secs(10);
 
 /// Waits until the server is ready. Use it as: eval "$(hearth env)"
 #[derive(Debug, Args)]
 pub struct Env {
     #[command(flatten)]
     server: Server,
-    /// How long to wait for the server to be ready
-    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
-    wait: u64,
+    /// How long to wait for the server to be ready [default: 1800 while one is starting, else 10]
+    #[arg(long, value_name = "SECONDS")]
+    wait: Option<u64>,
 }
 
 impl Env {
     /// Prints the exports.
     pub async fn run(self) -> Result<ExitCode> {
         let data_dir = std::path::absolute(&self.server.data_dir)?;
-        let ready = wait(&data_dir, Duration::from_secs(self.wait)).await?;
+        let ready = wait(&data_dir, self.wait.map(Duration::from_secs)).await?;
         let key = Key::read(&data_dir)?;
         print!("{}", exports(&ready, &key.access_key_id, key.secret.expose(), &data_dir.to_string_lossy()));
         Ok(ExitCode::SUCCESS)
     }
 }
 
-async fn wait(data_dir: &Path, limit: Duration) -> Result<Ready> {
+async fn wait(data_dir: &Path, limit: Option<Duration>) -> Result<Ready> {
     let start = Instant::now();
+    let mut alone_since = start;
     loop {
         if let Some(ready) = Ready::live(data_dir).await? {
             return Ok(ready);
         }
-        if start.elapsed() >= limit {
-            let shown = data_dir.display();
+        if Ready::is_starting(data_dir) {
+            alone_since = Instant::now();
+        }
+        let over = match limit {
+            Some(limit) => start.elapsed() >= limit,
+            None => start.elapsed() >= STARTING || alone_since.elapsed() >= NOBODY,
+        };
+        if over {
+            let (shown, seconds) = (data_dir.display(), start.elapsed().as_secs());
             bail!(
-                "no server with the data directory {shown} is ready after {} s; start one with `hearth serve --data-dir {shown}`",
-                limit.as_secs()
+                "no server with the data directory {shown} is ready after {seconds} s; start one with `hearth serve \
+                 --data-dir {shown}`"
             );
         }
         tokio::time::sleep(POLL).await;
@@ -102,7 +114,7 @@ mod tests {
     #[tokio::test]
     async fn waiting_is_bounded_and_says_what_to_do() {
         let nowhere = tempfile::tempdir().unwrap();
-        let error = wait(nowhere.path(), Duration::ZERO).await.unwrap_err().to_string();
+        let error = wait(nowhere.path(), Some(Duration::ZERO)).await.unwrap_err().to_string();
         assert!(error.contains("hearth serve --data-dir"), "{error}");
     }
 }

@@ -4,7 +4,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use api::{ImageArn, ImageVersionStatus, SnapshotBuild, Timestamp};
-use engine::{BootSpec, EngineError, Hardware, Machine, RestoreSpec, SEALED};
+use engine::{BootSpec, EngineError, Hardware, Machine, RestoreSpec, SEALED, agent::AgentError};
 use image::{BuildLog, BuildRequest, Built, FailureCode};
 use lifecycle::images::{Input, Progress};
 use uuid::Uuid;
@@ -64,13 +64,16 @@ impl From<GuestError> for Failure {
     fn from(error: GuestError) -> Self {
         match error {
             GuestError::Engine(error) => error.into(),
+            GuestError::Agent(AgentError::Guest { what, message }) => {
+                Failure::coded(FailureCode::InternalPlatformError, format!("{what} failed in the guest: {message}"))
+            }
             GuestError::Agent(error) => Failure::platform(&error, "the guest did not answer"),
         }
     }
 }
 
-impl From<engine::agent::AgentError> for Failure {
-    fn from(error: engine::agent::AgentError) -> Self {
+impl From<AgentError> for Failure {
+    fn from(error: AgentError) -> Self {
         GuestError::Agent(error).into()
     }
 }
@@ -298,7 +301,8 @@ impl Job<'_> {
         let log = self.log.clone();
         let guest = Guest::follow(agent, 0, move |_, line| log.line(line)).await?;
         self.log.line(&format!("[hearth] starting {:?}", built.container.argv));
-        guest.agent.start(built.container.clone()).await?;
+        let container = wire::Container { hostname: "localhost".into(), ..built.container.clone() };
+        guest.agent.start(container).await?;
         tokio::select! {
             ready = self.ready(&guest, built) => ready?,
             code = guest.exited() => return Err(Failure::new(format!("Container Stopped with Exit Code: {code}"))),

@@ -6,11 +6,14 @@ use engine::{
     EngineError, Machine,
     agent::{Agent, AgentError},
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use wire::{Happening, Identity};
 
 /// A restored agent answers at once; this is for a host that is very busy.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Patience with the first connection; doubled with each further one.
+const FIRST_WORD: Duration = Duration::from_secs(1);
 
 /// See the module. Dropping it leaves the guest as it is.
 pub struct Guest {
@@ -39,9 +42,21 @@ pub enum GuestError {
 }
 
 impl Guest {
-    /// Connects to the agent of a running machine.
+    /// Connects to the agent of a running machine. A guest that was frozen in the middle of a frame may swallow the first
+    /// words it hears; a new connection makes it listen again.
     pub async fn connect(machine: &dyn Machine, within: Duration) -> Result<Agent, GuestError> {
-        Ok(Agent::open(machine.connect().await?, within).await?)
+        let deadline = Instant::now() + within;
+        let mut patience = FIRST_WORD;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match Agent::open(machine.connect().await?, patience.min(left)).await {
+                Err(AgentError::Timeout { .. }) if left > patience => {
+                    tracing::debug!(?patience, "the agent did not answer, connecting again");
+                    patience *= 2;
+                }
+                outcome => return Ok(outcome?),
+            }
+        }
     }
 
     /// Follows the events after `after`; each line of output goes to `sink` with its number, as it comes.

@@ -152,6 +152,16 @@ impl<'a> Call<'a> {
         Call { host: Some(host), ..self }
     }
 
+    /// Sends another body than the one that was signed.
+    pub async fn send_swapped(self, body: &'a [u8]) -> Answer {
+        let host = self.address.to_string();
+        let signed = self.signed("http", &host);
+        let headers =
+            signed.headers().iter().map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()));
+        let headers = headers.collect();
+        self.body(body).send_with(headers).await
+    }
+
     /// A header that is not signed.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));

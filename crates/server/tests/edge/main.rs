@@ -183,6 +183,8 @@ async fn only_right_signatures_pass() {
         assert!(answer.headers.contains_key("x-amzn-requestid"));
         assert!(!answer.text().contains(SECRET));
     }
+    let swapped = server.call("POST", "/2025-09-09/microvms").body(b"{}").send_swapped(b"[]").await;
+    assert_eq!((swapped.status, swapped.error_type()), (403, "InvalidSignatureException"));
     let none = list().send_unsigned().await;
     assert_eq!((none.status, none.error_type()), (403, "MissingAuthenticationTokenException"));
     let garbled = list().header("authorization", "AWS4-HMAC-SHA256 x").send_unsigned().await;

@@ -3,7 +3,8 @@
 //! As it is, `s3s-fs` lets a key with `..` reach other buckets and side files, makes a bucket out of an upload to none, deletes
 //! buckets that are not empty, keeps an upload whose checksum was wrong, and never calls fsync. Each is mended here. What
 //! remains: keys longer than about 130 bytes are refused (side files carry their name in base64), an object and a "folder" of the
-//! same name cannot both exist, a wrong checksum costs the object that was there before, and a list reads the whole bucket.
+//! same name cannot both exist, a wrong checksum costs the object that was there before, a body that does not match its signed
+//! hash is refused with 500 instead of 400, parts of uploads that were never completed stay, and a list reads the whole bucket.
 
 use std::{
     io,
