@@ -10,7 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tokio::{net::UnixStream, sync::Mutex};
+use tokio::{net::UnixStream, sync::Mutex, time::Instant};
 
 use super::{
     image::{self, Sheet},
@@ -19,6 +19,9 @@ use super::{
     qmp::Qmp,
 };
 use crate::{Channel, EngineError, Machine, MachineRecord, SEALED, Saved};
+
+/// How long the caller's end of the agent's channel may stay open when a save begins.
+const HANG_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// See the trait for what each verb promises.
 pub struct QemuMachine {
@@ -103,6 +106,26 @@ impl QemuMachine {
         let mut qmp = self.qmp.lock().await;
         qmp.execute("migrate-incoming", json!({ "uri": format!("file:{device_state}") })).await?;
         qmp.migration("migrate-incoming").await
+    }
+
+    /// Waits until QEMU has seen the end of the agent's channel. It handles that (and bytes in flight) in its main loop,
+    /// stopped machine or not, by writing to the guest's queues: were that to happen between the saving of device state and
+    /// of memory, the two would not fit together, and the restored guest would not hear its next caller.
+    async fn hung_up(&self) -> Result<(), EngineError> {
+        let deadline = Instant::now() + HANG_UP_TIMEOUT;
+        loop {
+            let devices = self.qmp.lock().await.execute("query-chardev", Value::Null).await?;
+            let agent = devices.as_array().into_iter().flatten().find(|device| device["label"] == "agent");
+            let state = agent.and_then(|device| device["filename"].as_str()).unwrap_or_default();
+            if state.starts_with("disconnected:") {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let what = "the end of the agent's channel";
+                return Err(EngineError::Timeout { what, seconds: HANG_UP_TIMEOUT.as_secs() });
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
     }
 
     async fn seal(&self, dir: &Path) -> Result<Saved, EngineError> {
@@ -209,6 +232,7 @@ impl Machine for QemuMachine {
     }
 
     async fn save(&self, dir: &Path) -> Result<Saved, EngineError> {
+        self.hung_up().await?;
         if self.record.fresh {
             if dir != self.record.image_dir.join(SEALED) {
                 let message = format!("a fresh machine is sealed into its image's `{SEALED}` directory only");

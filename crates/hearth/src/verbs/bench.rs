@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use api::{
-    IdlePolicy, ImageArn, Microvm, MicrovmId, MicrovmState, ResumeMicrovmInput, RunMicrovmInput, SuspendMicrovmInput,
-    TerminateMicrovmInput,
+    GetMicrovmInput, IdlePolicy, ImageArn, Microvm, MicrovmId, MicrovmState, ResumeMicrovmInput, RunMicrovmInput,
+    SuspendMicrovmInput, TerminateMicrovmInput,
 };
 use clap::Args;
 use http::StatusCode;
@@ -117,20 +117,20 @@ impl Bench {
         let run_to_running = start.elapsed();
         let endpoint = Endpoint::open(client, microvm, self.port, 10).await?;
         let before = start.elapsed();
-        let first_request = self.request(&endpoint).await?;
+        let first_request = self.request(client, id, &endpoint).await?;
         let run_to_first_byte = before + first_request;
         let mut warm = Vec::new();
         for _ in 0..WARM {
-            warm.push(self.request(&endpoint).await?);
+            warm.push(self.request(client, id, &endpoint).await?);
         }
         let asleep = suspend(client, id).await?;
         let start = Instant::now();
         client.call(&ResumeMicrovmInput { microvm_identifier: id }).await?;
         let before = start.elapsed();
-        let resume_to_first_byte = before + self.request(&endpoint).await?;
+        let resume_to_first_byte = before + self.request(client, id, &endpoint).await?;
         wait_for(client, id, &[MicrovmState::Running], POLL, LIMIT).await?;
         let asleep_again = suspend(client, id).await?;
-        let wake_on_request = self.request(&endpoint).await?;
+        let wake_on_request = self.request(client, id, &endpoint).await?;
         Ok([
             run_api,
             run_to_running,
@@ -144,7 +144,7 @@ impl Bench {
     }
 
     /// To the first byte of an answer. The proxy's 502 is no answer: the time goes on, and it is asked again.
-    async fn request(&self, endpoint: &Endpoint) -> Result<Duration> {
+    async fn request(&self, client: &Client, id: MicrovmId, endpoint: &Endpoint) -> Result<Duration> {
         let call = Call::get(&self.path);
         let start = Instant::now();
         loop {
@@ -152,11 +152,23 @@ impl Bench {
             let (status, elapsed, _) = endpoint.timed(&call).await?;
             match status {
                 StatusCode::OK => return Ok(before + elapsed),
-                StatusCode::BAD_GATEWAY if start.elapsed() < LIMIT => tokio::time::sleep(RETRY).await,
+                StatusCode::BAD_GATEWAY if start.elapsed() < LIMIT => {
+                    must_live(client, id).await?;
+                    tokio::time::sleep(RETRY).await;
+                }
                 other => bail!("{} answered {other}; name a path that answers 200 with --path", self.path),
             }
         }
     }
+}
+
+/// Nobody will answer for a microVM that has ended.
+async fn must_live(client: &Client, id: MicrovmId) -> Result<()> {
+    let microvm = client.call(&GetMicrovmInput { microvm_identifier: id }).await?;
+    if microvm.state == MicrovmState::Terminated {
+        bail!("{id} ended: {}", microvm.state_reason.as_deref().unwrap_or("no reason given").trim_end_matches('.'));
+    }
+    Ok(())
 }
 
 /// From the call to SUSPENDED.

@@ -41,11 +41,13 @@ impl Serve {
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
             .init();
+        // Builders and machines look from other roots: a relative path would mean nothing there.
+        let cache_dir = self.cache_dir.map(std::path::absolute).transpose().context("find the cache directory")?;
         let overrides = Overrides {
             api: self.api,
             ingress: self.ingress,
             engine: self.engine,
-            cache_dir: self.cache_dir,
+            cache_dir,
             agent: AGENT,
         };
         let config = Config::load(&self.server.data_dir, overrides)?;
