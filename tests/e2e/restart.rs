@@ -46,6 +46,26 @@ print(mv.get_microvm(microvmIdentifier=sys.argv[1])['stateReason'])";
     assert!(reason.trim().len() > 3 && reason.trim() != "None", "{reason}");
 }
 
+/// Whatever a build was doing when the server died, its image does not stay CREATING for ever.
+#[test]
+fn a_build_that_was_killed_comes_to_an_end() {
+    let mut server = server();
+    let script = "s3.create_bucket(Bucket='slow')
+s3.put_object(Bucket='slow', Key='a.zip', Body=artifact({'Dockerfile': 'FROM scratch'}))
+hooks = {**HOOKS, 'microvmImageHooks': {'ready': 'ENABLED', 'readyTimeoutInSeconds': 3}}
+image = create('slow', 's3://slow/a.zip', hooks=hooks, environmentVariables={'HEARTH_FAKE_READY_STATUS': '503'})
+print(image['imageArn'])";
+    let arn = server.python(script, &[]).ok().trim().to_owned();
+    server.kill().unwrap();
+    server.serve().unwrap();
+    let script = "import sys
+print(until(lambda: image_state(sys.argv[1]), ['CREATE_FAILED']))
+build = mv.list_microvm_image_builds(imageIdentifier=sys.argv[1], imageVersion='1.0')['items'][0]
+assert build['buildState'] == 'FAILED' and build['stateReason'], build
+mv.delete_microvm_image(imageIdentifier=sys.argv[1])";
+    server.python(script, &[&arn]).ok();
+}
+
 #[test]
 fn sigterm_stops_in_order() {
     let mut server = server();

@@ -53,11 +53,11 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
     };
     match outcome {
-        Ok(()) if sys::interrupted() => ExitCode::from(130),
+        Ok(()) if sys::was_interrupted() => ExitCode::from(130),
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("xtask: {error:#}");
-            ExitCode::from(if sys::interrupted() { 130 } else { 1 })
+            ExitCode::from(if sys::was_interrupted() { 130 } else { 1 })
         }
     }
 }

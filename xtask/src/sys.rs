@@ -6,6 +6,7 @@ use std::{
 };
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+static CLEANING: AtomicBool = AtomicBool::new(false);
 const NOTE: &[u8] = b"xtask: interrupted, cleaning up (again to stop at once)\n";
 
 /// From now on SIGINT, SIGTERM and SIGHUP only make [`interrupted`] true; a second one ends the process at once. Handlers
@@ -38,9 +39,19 @@ extern "C" fn on_signal(_: libc::c_int) {
     }
 }
 
-/// Was one of the signals sent?
+/// Was one of the signals sent, so that work must end? No longer true once the cleaning up has begun.
 pub fn interrupted() -> bool {
+    was_interrupted() && !CLEANING.load(Ordering::SeqCst)
+}
+
+/// Was one of the signals sent?
+pub fn was_interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
+}
+
+/// From now on only a second signal ends what is going on.
+pub fn begin_cleaning() {
+    CLEANING.store(true, Ordering::SeqCst);
 }
 
 /// Sends a signal to one process.

@@ -28,10 +28,14 @@ impl Test {
         let hearth = build::hearth(&agent, false)?;
         let mut command = build::cargo();
         if has_nextest() {
-            command.args(["nextest", "run", "--workspace"]);
+            command.args(["nextest", "run"]);
         } else {
             eprintln!("xtask: cargo-nextest is not installed; running cargo test");
-            command.args(["test", "--workspace", "--lib", "--bins", "--tests"]);
+            command.args(["test", "--lib", "--bins", "--tests"]);
+        }
+        let some_packages = self.arguments.iter().any(|argument| ["-p", "--package"].contains(&argument.as_str()));
+        if !some_packages {
+            command.arg("--workspace");
         }
         command
             .args(&self.arguments)
@@ -40,7 +44,7 @@ impl Test {
             .env("HEARTH_TEST_PYTHON", venv.python_path())
             .env("HEARTH_TEST_AWS", venv.aws_path());
         process::run(&mut command)?;
-        println!("all tests passed in {} s", start.elapsed().as_secs());
+        println!("cargo xtask test: passed in {} s", start.elapsed().as_secs());
         Ok(())
     }
 }

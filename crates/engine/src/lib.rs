@@ -17,6 +17,7 @@
 //! A machine outlives the process that made it: [`Machine::record`] is enough for [`Engine::adopt`] to find it again.
 
 pub mod agent;
+pub mod conformance;
 pub mod fake;
 pub mod qemu;
 mod sys;

@@ -9,14 +9,12 @@ use std::{
 use async_trait::async_trait;
 use engine::{
     BootSpec, Engine, EngineError, Hardware, Machine, MachineRecord, RestoreSpec, SEALED,
-    agent::{self, Agent, AgentError},
+    agent::{Agent, AgentError},
+    conformance,
     fake::{FakeEngine, Operation},
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use wire::{Application, Container, Happening};
-
-#[path = "../src/conformance/mod.rs"]
-mod conformance;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -5,6 +5,7 @@ use std::{io, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, copy_bidirectional_with_sizes},
     net::TcpStream,
+    sync::Notify,
     task::spawn_blocking,
     time::timeout,
 };
@@ -34,14 +35,18 @@ pub struct Agent {
     pub machine: Arc<Machine>,
 }
 
-/// Serves one stream to its end.
-pub async fn handle(agent: Arc<Agent>, stream: yamux::Stream) {
+/// Serves one stream to its end. `farewell` is told when the conversation shall end with it.
+pub async fn handle(agent: Arc<Agent>, farewell: Arc<Notify>, stream: yamux::Stream) {
     let stream = stream.compat();
     // An error here is the host's leaving; there is nobody to tell.
-    let _ = serve(&agent, stream).await;
+    let _ = serve(&agent, &farewell, stream).await;
 }
 
-async fn serve<S: AsyncRead + AsyncWrite + Unpin>(agent: &Arc<Agent>, mut stream: S) -> io::Result<()> {
+async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    agent: &Arc<Agent>,
+    farewell: &Notify,
+    mut stream: S,
+) -> io::Result<()> {
     let request = match timeout(REQUEST_BOUND, read_request(&mut stream)).await {
         Ok(request) => request?,
         Err(_) => return Ok(()),
@@ -57,7 +62,16 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(agent: &Arc<Agent>, mut stream
         Ok(Request::Dial { port }) => return dial(port, stream).await,
         Ok(Request::Events { after }) => return follow(&agent.events, after, stream).await,
         Ok(Request::Renew(identity)) => answer(renew::renew(&identity)),
-        Ok(Request::Quiesce) => answer(quiesce().await),
+        Ok(Request::Quiesce) => {
+            let outcome = quiesce().await;
+            let silent = outcome.is_ok();
+            send(&mut stream, &answer(outcome)).await?;
+            stream.shutdown().await?;
+            if silent {
+                farewell.notify_one();
+            }
+            return Ok(());
+        }
         Ok(Request::Shutdown { grace_ms }) => {
             send(&mut stream, &Response::Done).await?;
             stream.shutdown().await?;

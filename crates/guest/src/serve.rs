@@ -3,13 +3,14 @@
 //! ```text
 //!  no host ──edge──▶ scanning for PREAMBLE ++ nonce ──▶ yamux ──host gone──▶ no host
 //!                          ▲                              │
-//!                          └─────────protocol error───────┘   (the bytes in hand are scanned again)
+//!                          ├─────────protocol error───────┤   (the bytes in hand are scanned again)
+//!                          └────────────Quiesce───────────┘   (after a farewell: a snapshot follows)
 //! ```
 
-use std::{io, sync::Arc};
+use std::{io, sync::Arc, time::Duration};
 
 use futures::{AsyncReadExt, AsyncWriteExt, future::poll_fn};
-use tokio::task::JoinSet;
+use tokio::{sync::Notify, task::JoinSet, time::timeout};
 use wire::{NONCE_BYTES, PREAMBLE};
 use yamux::{Config, Connection, Mode};
 
@@ -24,6 +25,9 @@ const MAX_WINDOW_BYTES: usize = MAX_STREAMS * yamux::DEFAULT_CREDIT as usize;
 const MAX_PAYLOAD_BYTES: usize = 32 * 1024 - HEADER_BYTES;
 /// Bytes of a yamux header.
 const HEADER_BYTES: usize = 12;
+
+/// How long the host may take to take our last words.
+const FAREWELL_BOUND: Duration = Duration::from_secs(1);
 
 /// Serves until the port fails, which is the end of the machine's usefulness.
 pub async fn serve(port: &mut Port, agent: &Arc<Agent>) -> io::Error {
@@ -70,11 +74,20 @@ async fn converse(port: &mut Port, agent: &Arc<Agent>) -> io::Result<()> {
     let mut connection = Connection::new(&mut *port, config, Mode::Server);
     let mut streams = JoinSet::new();
     let mut broken = false;
+    let farewell = Arc::new(Notify::new());
     loop {
-        match poll_fn(|cx| connection.poll_next_inbound(cx)).await {
+        let next = tokio::select! {
+            next = poll_fn(|cx| connection.poll_next_inbound(cx)) => next,
+            () = farewell.notified() => {
+                // A host that does not take our last words has hung up, which is as good.
+                let _ = timeout(FAREWELL_BOUND, poll_fn(|cx| connection.poll_close(cx))).await;
+                break;
+            }
+        };
+        match next {
             Some(Ok(stream)) => {
                 while streams.try_join_next().is_some() {}
-                streams.spawn(requests::handle(agent.clone(), stream));
+                streams.spawn(requests::handle(agent.clone(), farewell.clone(), stream));
             }
             Some(Err(error)) => {
                 log::warn(format_args!("connection to the host: {error}"));
@@ -95,14 +108,13 @@ async fn converse(port: &mut Port, agent: &Arc<Agent>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::Future, os::unix::net::UnixStream as StdUnixStream, task::Context, time::Duration};
+    use std::{future::Future, os::unix::net::UnixStream as StdUnixStream, task::Context};
 
     use futures::task::AtomicWaker;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, UnixStream},
         task::JoinHandle,
-        time::timeout,
     };
     use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
     use wire::{Application as State, Event, Fault, Happening, Hello, Request, Response};

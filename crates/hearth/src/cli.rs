@@ -79,7 +79,7 @@ pub struct Server {
 impl Server {
     /// A client of the running server.
     pub async fn client(&self) -> Result<Client> {
-        Ok(Client::open(&self.data_dir).await?)
+        Client::open(&self.data_dir).await
     }
 }
 

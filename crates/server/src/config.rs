@@ -256,8 +256,10 @@ const INGRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCAL
 impl Config {
     /// Reads `<data_dir>/hearth.toml` if it is there, puts the overrides over it, and checks the whole.
     pub fn load(data_dir: &Path, overrides: Overrides) -> Result<Config, ConfigError> {
-        let data_dir = std::path::absolute(data_dir)
-            .map_err(|source| ConfigError::Read { path: data_dir.to_owned(), source })?;
+        let absolute = |path: &Path| {
+            std::path::absolute(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
+        };
+        let data_dir = absolute(data_dir)?;
         let path = data_dir.join("hearth.toml");
         let file: File = match fs::read_to_string(&path) {
             Ok(text) => toml::from_str(&text).map_err(|e| ConfigError::Parse { path, message: e.to_string() })?,
@@ -265,7 +267,7 @@ impl Config {
             Err(source) => return Err(ConfigError::Read { path, source }),
         };
         let config = Config {
-            cache_dir: overrides.cache_dir.unwrap_or_else(|| data_dir.join("cache")),
+            cache_dir: absolute(&overrides.cache_dir.unwrap_or_else(|| data_dir.join("cache")))?,
             data_dir,
             api: overrides.api.or(file.api).unwrap_or(API),
             ingress: overrides.ingress.or(file.ingress).unwrap_or(INGRESS),

@@ -148,7 +148,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     });
     let microvms = Microvms::load(shared.clone()).await?;
     let images = Images::load(shared.clone()).await?;
-    let operations = Arc::new(ControlPlane { images, microvms: microvms.clone(), tokens: tokens.clone() });
+    let operations = Arc::new(ControlPlane { images: images.clone(), microvms: microvms.clone(), tokens: tokens.clone() });
     let edge = Arc::new(Edge { keys, operations, s3, region: region.clone(), logs });
 
     let stop = CancellationToken::new();
@@ -173,7 +173,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     tracing::info!("stopping; machines go on");
     let _ = fs::remove_file(&ready_file);
     stop.cancel();
-    let (_, _) = tokio::join!(ingress, api);
+    let (_, _, ()) = tokio::join!(ingress, api, images.stop());
     store.close().await;
     Ok(())
 }

@@ -21,7 +21,9 @@ pub enum Request {
         /// Sequence number of the last event the host has stored; 0 for all the agent still holds.
         after: u64,
     },
-    /// Flush file systems and close the guest's non-local outbound connections: a snapshot follows (spec 5.7).
+    /// Flush file systems and close the guest's non-local outbound connections: a snapshot follows (spec 5.7). After
+    /// [`Response::Done`] the agent ends the conversation: yamux's farewell is the last it says, and it listens for the next
+    /// preamble. A guest that spoke when the host had hung up would be frozen with words that nobody takes.
     Quiesce,
     /// Send SIGTERM to the application, SIGKILL after `grace_ms`, then power off. The reply precedes the power-off.
     Shutdown {

@@ -1,7 +1,8 @@
 //! Which processes belong to a server, jailed ones included.
 //!
-//! A jailed process shows no path of the host: its command line and its root are its own. Its open files and its program are
-//! still the host's, and are known by device and inode.
+//! A jailed process shows no path of the host: its command line, its root and its working directory are its own. But its open
+//! files are the host's, known by device and inode, and a machine's command line carries its microVM's id. The cache is no
+//! mark: other servers may share it.
 
 use std::{
     collections::HashSet,
@@ -31,25 +32,24 @@ impl fmt::Display for Process {
     }
 }
 
-/// Processes that run a program out of the cache (QEMU lives there) or hold a file of a machine open, but not the server.
-pub fn machines(data_dir: &Path, cache_dir: &Path) -> Vec<Process> {
-    let monitors = monitors(cache_dir);
+/// Jailed processes that carry one of the ids, or hold a file or directory of the server open.
+pub fn machines(data_dir: &Path, ids: &[String]) -> Vec<Process> {
     let files = inodes_below(data_dir);
-    let is_machine = |pid: u32| {
-        let dir = format!("/proc/{pid}");
-        let runs_monitor = inode(Path::new(&format!("{dir}/exe"))).is_some_and(|exe| monitors.contains(&exe));
-        runs_monitor || (is_jailed(pid) && open_files(pid).iter().any(|file| files.contains(file)))
+    let is_machine = |pid: &u32| {
+        let line = command_line(*pid);
+        is_jailed(*pid)
+            && (ids.iter().any(|id| line.contains(id.as_str()))
+                || open_files(*pid).iter().any(|file| files.contains(file)))
     };
-    pids().filter(|pid| is_machine(*pid)).map(process).collect()
+    pids().filter(is_machine).map(process).collect()
 }
 
 /// Every process of a server: its machines, its builders, itself.
-pub fn of_server(data_dir: &Path, cache_dir: &Path) -> Vec<Process> {
-    let mut all = machines(data_dir, cache_dir);
-    let data = data_dir.to_string_lossy();
+pub fn of_server(data_dir: &Path, ids: &[String]) -> Vec<Process> {
+    let mut all = machines(data_dir, ids);
     for pid in pids() {
         let known = all.iter().any(|process| process.pid == pid);
-        if !known && pid != std::process::id() && mentions(pid, &data, data_dir, cache_dir) {
+        if !known && pid != std::process::id() && mentions(pid, data_dir) {
             all.push(process(pid));
         }
     }
@@ -57,11 +57,11 @@ pub fn of_server(data_dir: &Path, cache_dir: &Path) -> Vec<Process> {
 }
 
 /// Kills them all, and waits until they are gone. Returns how many.
-pub fn end_all(data_dir: &Path, cache_dir: &Path) -> usize {
+pub fn end_all(data_dir: &Path, ids: &[String]) -> usize {
     let mut killed = HashSet::new();
     // Twice and more: one that is killed may just have started another.
     for _ in 0..50 {
-        let left = of_server(data_dir, cache_dir);
+        let left = of_server(data_dir, ids);
         if left.is_empty() {
             break;
         }
@@ -75,13 +75,15 @@ pub fn end_all(data_dir: &Path, cache_dir: &Path) -> usize {
     killed.len()
 }
 
-/// Does its command line name the data directory, or does it work in or run from one of the two?
-fn mentions(pid: u32, data: &str, data_dir: &Path, cache_dir: &Path) -> bool {
-    let dir = format!("/proc/{pid}");
-    let line = fs::read(format!("{dir}/cmdline")).unwrap_or_default();
-    let link = |name: &str| fs::read_link(format!("{dir}/{name}")).unwrap_or_default();
-    let inside = |path: PathBuf| path.starts_with(data_dir) || path.starts_with(cache_dir);
-    String::from_utf8_lossy(&line).contains(data) || ["cwd", "root", "exe"].into_iter().map(link).any(inside)
+/// Does its command line name the data directory, or does it work in or run from it?
+fn mentions(pid: u32, data_dir: &Path) -> bool {
+    let link = |name: &str| fs::read_link(format!("/proc/{pid}/{name}")).unwrap_or_default();
+    let inside = |path: PathBuf| path.starts_with(data_dir);
+    command_line(pid).contains(&*data_dir.to_string_lossy()) || ["cwd", "root", "exe"].into_iter().map(link).any(inside)
+}
+
+fn command_line(pid: u32) -> String {
+    String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()).into_owned()
 }
 
 /// Is its root another than ours?
@@ -110,24 +112,18 @@ fn inode(path: &Path) -> Option<Inode> {
     fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
 }
 
+/// Its open files, its working directory and its root.
 fn open_files(pid: u32) -> Vec<Inode> {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    entries.filter_map(|entry| inode(&entry.path())).collect()
-}
-
-/// The QEMU programs in the cache's root file systems.
-fn monitors(cache_dir: &Path) -> HashSet<Inode> {
-    let roots = fs::read_dir(cache_dir).into_iter().flatten().flatten();
-    let roots = roots.filter(|root| root.file_name().to_string_lossy().starts_with("vmm-root"));
-    let programs = roots.flat_map(|root| fs::read_dir(root.path().join("usr/bin")).into_iter().flatten().flatten());
-    let qemu = programs.filter(|program| program.file_name().to_string_lossy().starts_with("qemu-system-"));
-    qemu.filter_map(|program| inode(&program.path())).collect()
+    let dir = PathBuf::from(format!("/proc/{pid}"));
+    let entries = fs::read_dir(dir.join("fd")).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.chain([dir.join("cwd"), dir.join("root")]).filter_map(|path| inode(&path)).collect()
 }
 
 fn inodes_below(dir: &Path) -> HashSet<Inode> {
     let mut all = HashSet::new();
     let mut left = vec![dir.to_owned()];
     while let Some(dir) = left.pop() {
+        all.extend(inode(&dir));
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => left.push(entry.path()),

@@ -218,7 +218,17 @@ impl Scene {
 
     /// Virtual machines of this server that run now.
     pub fn machines(&self) -> Vec<processes::Process> {
-        processes::machines(&self.data_dir, &self.cache_dir)
+        processes::machines(&self.data_dir, &self.ids())
+    }
+
+    /// Ids of all microVMs that the server tells of, ended ones included; none while it does not run.
+    fn ids(&self) -> Vec<String> {
+        let mut command = self.hearth_command("ls");
+        command.args(["--all", "--json"]);
+        let said = process::capture(&mut command, b"", COMMAND_LIMIT);
+        let listed: Value = said.ok().and_then(|output| serde_json::from_str(&output.stdout).ok()).unwrap_or_default();
+        let items = listed.as_array().into_iter().flatten();
+        items.filter_map(|item| item["microvmId"].as_str().map(str::to_owned)).collect()
     }
 
     /// The end of the server's log, for when something went wrong.
@@ -246,6 +256,8 @@ impl Scene {
             return;
         }
         println!("\nleaving");
+        sys::begin_cleaning();
+        let ids = self.ids();
         if let Some(server) = self.server.take() {
             // Machines outlive a server that is told to stop; what the story has left running ends here.
             let ended = process::capture(self.hearth_command("terminate").arg("--all"), b"", COMMAND_LIMIT);
@@ -254,16 +266,16 @@ impl Scene {
             let ended = server.stop(Duration::from_secs(30));
             self.report.expect("the server ends when it is told to", ended.is_ok(), outcome(&ended));
         }
-        self.expect_no_remains();
-        let killed = processes::end_all(&self.data_dir, &self.cache_dir);
+        self.expect_no_remains(&ids);
+        let killed = processes::end_all(&self.data_dir, &ids);
         if killed > 0 {
             eprintln!("xtask: killed {killed} processes that were left");
         }
         self.remove_files();
     }
 
-    fn expect_no_remains(&mut self) {
-        let left = processes::of_server(&self.data_dir, &self.cache_dir);
+    fn expect_no_remains(&mut self, ids: &[String]) {
+        let left = processes::of_server(&self.data_dir, ids);
         let names: Vec<String> = left.iter().map(ToString::to_string).collect();
         self.report.expect("no process is left", left.is_empty(), names.join(", "));
         let ready = self.data_dir.join("run/ready.json");

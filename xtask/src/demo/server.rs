@@ -2,6 +2,7 @@
 
 use std::{
     fs::OpenOptions,
+    os::unix::process::CommandExt,
     path::Path,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -15,12 +16,13 @@ use crate::process;
 pub struct Server(Child);
 
 impl Server {
-    /// Starts it; what it logs goes to the end of a file.
+    /// Starts it; what it logs goes to the end of a file. It is a process group of its own: Ctrl-C reaches the demo only,
+    /// which has microVMs to terminate before the server ends.
     pub fn start(mut command: Command, log: &Path) -> Result<Server> {
         let file = OpenOptions::new().create(true).append(true).open(log);
         let file = file.with_context(|| format!("open {}", log.display()))?;
         let twin = file.try_clone().context("open the log twice")?;
-        let child = command.stdin(Stdio::null()).stdout(twin).stderr(file).spawn();
+        let child = command.stdin(Stdio::null()).stdout(twin).stderr(file).process_group(0).spawn();
         Ok(Server(child.with_context(|| format!("start {}", process::shown(&command)))?))
     }
 

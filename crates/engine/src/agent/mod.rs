@@ -89,9 +89,15 @@ impl Agent {
         self.done("renew", Request::Renew(identity), ANSWER_WITHIN).await
     }
 
-    /// Makes the guest ready for a snapshot: file systems flushed, outbound connections closed. May be repeated.
+    /// Makes the guest ready for a snapshot: file systems flushed, outbound connections closed, and the agent silent: it has
+    /// ended this connection, and nothing of it is in flight. A guest that cannot do it stays connected.
     pub async fn quiesce(&self) -> Result<(), AgentError> {
-        self.done("quiesce", Request::Quiesce, ANSWER_WITHIN).await
+        self.done("quiesce", Request::Quiesce, ANSWER_WITHIN).await?;
+        bounded("the farewell", ANSWER_WITHIN, async {
+            self.closed().await;
+            Ok(())
+        })
+        .await
     }
 
     /// Ends the application, by force after `grace` (at most about 49 days), then the guest powers off. Resolves with the

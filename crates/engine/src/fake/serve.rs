@@ -10,7 +10,10 @@ use std::{
 };
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, split};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, split},
+    sync::Notify,
+};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 use wire::{AgentHello, Fault, GENERATION, LENGTH_BYTES, NONCE_BYTES, PREAMBLE, Request, Response};
 
@@ -28,7 +31,7 @@ pub(super) async fn serve(
 ) -> io::Result<()> {
     answer_preamble(&mut channel).await?;
     let mut connection = yamux::Connection::new(channel.compat(), config(), yamux::Mode::Server);
-    let greeted = Arc::new(AtomicBool::new(false));
+    let conversation = Arc::new(Conversation::default());
     let mut streams: FuturesUnordered<BoxFuture<'static, ()>> = FuturesUnordered::new();
     loop {
         // In this order, so that what happened before a power-off still goes out.
@@ -36,15 +39,28 @@ pub(super) async fn serve(
             biased;
             Some(()) = streams.next(), if !streams.is_empty() => {}
             inbound = poll_fn(|cx| connection.poll_next_inbound(cx)) => match inbound {
-                Some(Ok(stream)) => streams.push(handle(guest.clone(), greeted.clone(), stream.compat()).boxed()),
+                Some(Ok(stream)) => {
+                    streams.push(handle(guest.clone(), conversation.clone(), stream.compat()).boxed());
+                },
                 Some(Err(cause)) => return Err(io::Error::other(cause)),
                 None => return Ok(()),
             },
+            // The streams come first: the answer to the request that asked for it goes out.
+            () = conversation.farewell.notified() => {
+                return poll_fn(|cx| connection.poll_close(cx)).await.map_err(io::Error::other);
+            }
             () = guest.power_off.cancelled() => {
                 return poll_fn(|cx| connection.poll_close(cx)).await.map_err(io::Error::other);
             }
         }
     }
+}
+
+/// What the streams of one connection share.
+#[derive(Default)]
+struct Conversation {
+    greeted: AtomicBool,
+    farewell: Notify,
 }
 
 /// Room for all streams that the host opens and for those that have just ended, as in the real agent.
@@ -71,48 +87,63 @@ async fn answer_preamble(channel: &mut (impl AsyncRead + AsyncWrite + Unpin)) ->
 }
 
 /// One stream. What goes wrong concerns only the host, which sees the stream end.
-async fn handle(guest: Arc<Guest>, greeted: Arc<AtomicBool>, mut stream: Stream) {
-    if let Err(cause) = respond(&guest, &greeted, &mut stream).await {
-        tracing::trace!(%cause, "a stream of the fake guest ends");
-    }
+async fn handle(guest: Arc<Guest>, conversation: Arc<Conversation>, mut stream: Stream) {
+    let silent = match respond(&guest, &conversation.greeted, &mut stream).await {
+        Ok(last) => last,
+        Err(cause) => {
+            tracing::trace!(%cause, "a stream of the fake guest ends");
+            false
+        }
+    };
     let _ = stream.shutdown().await;
+    if silent {
+        conversation.farewell.notify_one();
+    }
 }
 
-async fn respond(guest: &Guest, greeted: &AtomicBool, stream: &mut Stream) -> io::Result<()> {
+/// Answers the request; true when the conversation shall end with it.
+async fn respond(guest: &Guest, greeted: &AtomicBool, stream: &mut Stream) -> io::Result<bool> {
     let request = read_request(stream).await?;
     if !matches!(request, Request::Hello(_)) && !greeted.load(Ordering::Relaxed) {
-        return send(stream, &Response::Failed(Fault::Failed("hello comes first".into()))).await;
+        send(stream, &Response::Failed(Fault::Failed("hello comes first".into()))).await?;
+        return Ok(false);
     }
+    let quiesce = matches!(request, Request::Quiesce);
     let outcome = match request {
         Request::Hello(_) => {
             greeted.store(true, Ordering::Relaxed);
             let version = concat!("fake ", env!("CARGO_PKG_VERSION")).to_owned();
             let hello = AgentHello { generation: GENERATION, version, application: guest.application() };
-            return send(stream, &Response::Hello(hello)).await;
+            send(stream, &Response::Hello(hello)).await?;
+            return Ok(false);
         }
         Request::Start(container) => guest.start(container),
         Request::Dial { port } if guest.listens(port) => {
             send(stream, &Response::Dialed).await?;
-            return tokio::select! {
-                ended = application(guest, port, stream) => ended,
-                () = guest.application_ended.cancelled() => Ok(()),
-            };
+            tokio::select! {
+                ended = application(guest, port, stream) => ended?,
+                () = guest.application_ended.cancelled() => {}
+            }
+            return Ok(false);
         }
         Request::Dial { .. } => Err(Fault::Refused),
         Request::Renew(identity) => guest.renew(identity),
         Request::Events { after } => {
             send(stream, &Response::Done).await?;
-            return events(guest, after, stream).await;
+            events(guest, after, stream).await?;
+            return Ok(false);
         }
         Request::Quiesce => guest.quiesce(),
         Request::Shutdown { .. } => {
             guest.terminate();
             send(stream, &Response::Done).await?;
             guest.power_off.cancel();
-            return Ok(());
+            return Ok(false);
         }
     };
-    send(stream, &outcome.map_or_else(Response::Failed, |()| Response::Done)).await
+    let silent = quiesce && outcome.is_ok();
+    send(stream, &outcome.map_or_else(Response::Failed, |()| Response::Done)).await?;
+    Ok(silent)
 }
 
 /// What listens on the dialed port.

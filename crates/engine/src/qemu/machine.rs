@@ -108,9 +108,12 @@ impl QemuMachine {
         qmp.migration("migrate-incoming").await
     }
 
-    /// Waits until QEMU has seen the end of the agent's channel. It handles that (and bytes in flight) in its main loop,
-    /// stopped machine or not, by writing to the guest's queues: were that to happen between the saving of device state and
-    /// of memory, the two would not fit together, and the restored guest would not hear its next caller.
+    /// Waits until QEMU has seen the end of the agent's channel; the machine is paused.
+    ///
+    /// QEMU handles that end, and bytes in flight, in its main loop, stopped machine or not, by writing to the guest's
+    /// queues: were it to happen between the saving of device state and of memory, the two would not fit together. (A guest
+    /// that speaks when the host has hung up leaves its port throttled for good, seen on 10.0; the wire's farewell is
+    /// against that.)
     async fn hung_up(&self) -> Result<(), EngineError> {
         let deadline = Instant::now() + HANG_UP_TIMEOUT;
         loop {
@@ -124,6 +127,7 @@ impl QemuMachine {
                 let what = "the end of the agent's channel";
                 return Err(EngineError::Timeout { what, seconds: HANG_UP_TIMEOUT.as_secs() });
             }
+            // QEMU has no event for it, and is about to handle it.
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
@@ -190,9 +194,6 @@ fn move_in(machine_dir: &Path, partial: &Path) -> io::Result<()> {
 /// Fills a directory beside `dir` and renames it in place, so that `dir` appears whole and durable or not at all.
 fn whole(dir: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), EngineError> {
     let failed = |e| EngineError::io("save into", dir, e);
-    if dir.exists() {
-        return Err(failed(io::Error::from(io::ErrorKind::AlreadyExists)));
-    }
     let partial = dir.with_extension("partial");
     let make = || {
         match fs::remove_dir_all(&partial) {
@@ -232,6 +233,9 @@ impl Machine for QemuMachine {
     }
 
     async fn save(&self, dir: &Path) -> Result<Saved, EngineError> {
+        if dir.exists() {
+            return Err(EngineError::io("save into", dir, io::Error::from(io::ErrorKind::AlreadyExists)));
+        }
         self.hung_up().await?;
         if self.record.fresh {
             if dir != self.record.image_dir.join(SEALED) {

@@ -282,7 +282,7 @@ mod tests {
         let path = dir.path().join("memory");
         std::fs::write(&path, vec![7; 64 * PAGE as usize]).expect("write");
         let file = File::options().read(true).open(&path).expect("open");
-        let mut map = sys::tests_support::private_map(&file, 64 * PAGE as usize);
+        let map = sys::tests_support::private_map(&file, 64 * PAGE as usize);
         let _read_only = std::hint::black_box(map[20 * PAGE as usize]);
         map[3 * PAGE as usize] = 1;
         map[4 * PAGE as usize + 5] = 1;

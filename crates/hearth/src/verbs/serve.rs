@@ -43,13 +43,8 @@ impl Serve {
             .init();
         // Builders and machines look from other roots: a relative path would mean nothing there.
         let cache_dir = self.cache_dir.map(std::path::absolute).transpose().context("find the cache directory")?;
-        let overrides = Overrides {
-            api: self.api,
-            ingress: self.ingress,
-            engine: self.engine,
-            cache_dir,
-            agent: AGENT,
-        };
+        let overrides =
+            Overrides { api: self.api, ingress: self.ingress, engine: self.engine, cache_dir, agent: AGENT };
         let config = Config::load(&self.server.data_dir, overrides)?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;

@@ -30,11 +30,13 @@ const ALIVE: Duration = Duration::from_secs(1);
 struct Failure {
     reason: String,
     snapshot: Option<SnapshotBuild>,
+    /// The server ends: no outcome, and nothing to publish.
+    stopped: bool,
 }
 
 impl Failure {
     fn new(reason: impl Into<String>) -> Self {
-        Failure { reason: reason.into(), snapshot: None }
+        Failure { reason: reason.into(), snapshot: None, stopped: false }
     }
 
     /// One of the documented codes (spec 4.4), and a sentence.
@@ -105,7 +107,11 @@ struct Job<'a> {
 impl Images {
     /// Builds the newest version of an image and publishes the outcome.
     pub(super) async fn build(self: Arc<Self>, arn: ImageArn) {
-        let Ok(_turn) = self.shared.builds.acquire().await else { return };
+        let turn = tokio::select! {
+            turn = self.shared.builds.acquire() => turn,
+            () = self.stop.cancelled() => return,
+        };
+        let Ok(_turn) = turn else { return };
         if let Err(error) = self.build_newest(&arn).await {
             tracing::error!(image = %arn, %error, "a build's state could not be stored; the next start begins it again");
         }
@@ -132,6 +138,9 @@ impl Images {
         };
         let outcome = job.run().await;
         let outcome = job.clean_up(outcome).await;
+        if outcome.as_ref().is_err_and(|failure| failure.stopped) {
+            return Ok(());
+        }
         self.publish(arn, outcome).await
     }
 
@@ -216,6 +225,16 @@ impl Job<'_> {
         outcome
     }
 
+    /// Work that may be dropped half-way when the server ends.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        tokio::select! {
+            outcome = work => outcome,
+            () = self.images.stop.cancelled() => {
+                Err(Failure { stopped: true, ..Failure::new("the server was stopped; its next start begins again") })
+            }
+        }
+    }
+
     /// A machine's directory is named after its build, for names on the host must be unique.
     fn machine_dir(&self, role: &str) -> PathBuf {
         self.work_dir.join(format!("{role}-{}", self.version.build.id))
@@ -261,7 +280,8 @@ impl Job<'_> {
             env,
             additional_capabilities_all: configuration.additional_os_capabilities.as_ref().is_some_and(|l| !l.is_empty()),
         };
-        self.images.shared.builder.build(&request, &self.log).await.map_err(|error| {
+        let build = self.images.shared.builder.build(&request, &self.log);
+        self.unless_stopped(async { Ok(build.await) }).await?.map_err(|error| {
             self.log.line(&format!("[hearth] {}", error.message));
             let sentence = match error.code {
                 FailureCode::ContainerBuildFailed => "The container image build failed.",
@@ -281,7 +301,7 @@ impl Job<'_> {
         let machine_dir = self.machine_dir(BUILDER);
         let spec = BootSpec { image_dir: self.image_dir.clone(), machine_dir, hardware, kernel, initrd };
         let machine = shared.engine.boot(spec).await?;
-        let sealed = self.freeze(machine.as_ref(), built).await;
+        let sealed = self.unless_stopped(self.freeze(machine.as_ref(), built)).await;
         machine.kill().await?;
         let sealed = sealed?;
         self.log.line(&format!("[hearth] snapshot taken {:.1} s after the boot began", started.elapsed().as_secs_f64()));
@@ -365,7 +385,7 @@ impl Job<'_> {
         let spec = RestoreSpec { image_dir: self.image_dir.clone(), machine_dir, saved_dir: None };
         let machine = self.images.shared.engine.restore(spec).await?;
         let within = Duration::from_secs(seconds.into());
-        let outcome = self.validate_copy(machine.as_ref(), port, within).await;
+        let outcome = self.unless_stopped(self.validate_copy(machine.as_ref(), port, within)).await;
         machine.kill().await?;
         outcome
     }

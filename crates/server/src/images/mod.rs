@@ -10,7 +10,7 @@ use api::{
     ApiError, BaseImageVersion, BuildId, CreateMicrovmImageInput, ImageArn, ImageVersion, ImageVersionStatus, Timestamp,
 };
 use lifecycle::images::{Input, Progress, State};
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
@@ -27,13 +27,15 @@ pub struct Images {
     tasks: TaskTracker,
     /// One change of an image at a time: a creation, a build's end, a deletion.
     writer: tokio::sync::Mutex<()>,
+    stop: CancellationToken,
 }
 
 impl Images {
     /// Takes up every image of the store where it stands: a build that was interrupted begins again, a deletion ends.
     pub async fn load(shared: Arc<Shared>) -> Result<Arc<Self>, StoreError> {
         let all = shared.store.all_images().await?;
-        let images = Arc::new(Images { shared, tasks: TaskTracker::new(), writer: tokio::sync::Mutex::default() });
+        let (tasks, writer, stop) = (TaskTracker::new(), tokio::sync::Mutex::default(), CancellationToken::new());
+        let images = Arc::new(Images { shared, tasks, writer, stop });
         for image in all {
             if image.state.building() {
                 images.start_build(image.arn.clone());
@@ -42,6 +44,13 @@ impl Images {
             }
         }
         Ok(images)
+    }
+
+    /// Ends the builds that run; the next server begins them again.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     fn start_build(self: &Arc<Self>, arn: ImageArn) {
