@@ -67,7 +67,7 @@ pub trait Machine: Send + Sync {
     async fn resume(&self) -> Result<(), EngineError>;
 
     /// Writes everything needed to [`Engine::restore`] this (paused) machine into `dir`, which must not exist: it appears
-    /// whole and durable, or not at all. Channels to the agent must be closed. The machine stays paused and usable. A freshly booted machine is sealed: its `dir`
+    /// whole and durable, or not at all. It ends the channel to the agent. The machine stays paused and usable. A freshly booted machine is sealed: its `dir`
     /// is [`SEALED`] in its image's directory, and it must be killed next, for its memory is the image's memory.
     async fn save(&self, dir: &std::path::Path) -> Result<Saved, EngineError>;
 

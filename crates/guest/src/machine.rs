@@ -10,6 +10,9 @@ use tokio::task::JoinHandle;
 
 use crate::{application::Application, log};
 
+/// Between the application's end and the machine's: followers of the events hear of it, if they still listen.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
 /// Ends the machine once the application has ended.
 pub struct Machine {
     application: Arc<Application>,
@@ -30,6 +33,7 @@ impl Machine {
             let application = self.application.clone();
             *ending = Some(tokio::spawn(async move {
                 application.stop(grace).await;
+                tokio::time::sleep(LAST_WORDS).await;
                 power_off()
             }));
         }

@@ -10,9 +10,10 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tokio::{net::UnixStream, sync::Mutex, time::Instant};
+use tokio::sync::Mutex;
 
 use super::{
+    channel::AgentChannel,
     image::{self, Sheet},
     pages::{self, Mapping},
     process::{self, Process},
@@ -20,15 +21,13 @@ use super::{
 };
 use crate::{Channel, EngineError, Machine, MachineRecord, SEALED, Saved};
 
-/// How long the caller's end of the agent's channel may stay open when a save begins.
-const HANG_UP_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// See the trait for what each verb promises.
 pub struct QemuMachine {
     record: MachineRecord,
     sheet: Sheet,
     process: Process,
     qmp: Mutex<Qmp>,
+    channel: AgentChannel,
 }
 
 impl QemuMachine {
@@ -43,7 +42,10 @@ impl QemuMachine {
         let held = Process::hold(started.pid).map_err(|e| EngineError::io("hold", machine_dir, e))?;
         let process = held.ok_or_else(|| EngineError::Gone(process::last_words(machine_dir)))?;
         match Self::negotiate(started.qmp).await {
-            Ok(qmp) => Self::new(process, qmp, machine_dir, image_dir, sheet, fresh),
+            Ok(qmp) => {
+                let channel = AgentChannel::fresh(machine_dir);
+                Self::new(process, qmp, channel, machine_dir, image_dir, sheet, fresh)
+            }
             Err(e) => {
                 process.kill().await.map_err(|e| EngineError::io("kill", machine_dir, e))?;
                 Err(match e {
@@ -60,7 +62,8 @@ impl QemuMachine {
         let stream = process::connect(dir, process::QMP_SOCKET)
             .map_err(|e| EngineError::io("connect to the monitor of", dir, e))?;
         let qmp = Self::negotiate(stream).await?;
-        Self::new(process, qmp, dir, &record.image_dir, sheet, record.fresh)
+        let channel = AgentChannel::found(dir);
+        Self::new(process, qmp, channel, dir, &record.image_dir, sheet, record.fresh)
     }
 
     async fn negotiate(stream: StdUnixStream) -> Result<Qmp, EngineError> {
@@ -76,6 +79,7 @@ impl QemuMachine {
     fn new(
         process: Process,
         qmp: Qmp,
+        channel: AgentChannel,
         machine_dir: &Path,
         image_dir: &Path,
         sheet: Sheet,
@@ -89,7 +93,7 @@ impl QemuMachine {
             image_dir: image_dir.to_owned(),
             fresh,
         };
-        Ok(QemuMachine { record, sheet, process, qmp: Mutex::new(qmp) })
+        Ok(QemuMachine { record, sheet, process, qmp: Mutex::new(qmp), channel })
     }
 
     /// Loads device state (a path inside the jail) into a process that waits for it, after the saved pages if there are any.
@@ -106,30 +110,6 @@ impl QemuMachine {
         let mut qmp = self.qmp.lock().await;
         qmp.execute("migrate-incoming", json!({ "uri": format!("file:{device_state}") })).await?;
         qmp.migration("migrate-incoming").await
-    }
-
-    /// Waits until QEMU has seen the end of the agent's channel; the machine is paused.
-    ///
-    /// QEMU handles that end, and bytes in flight, in its main loop, stopped machine or not, by writing to the guest's
-    /// queues: were it to happen between the saving of device state and of memory, the two would not fit together. (A guest
-    /// that speaks when the host has hung up leaves its port throttled for good, seen on 10.0; the wire's farewell is
-    /// against that.)
-    async fn hung_up(&self) -> Result<(), EngineError> {
-        let deadline = Instant::now() + HANG_UP_TIMEOUT;
-        loop {
-            let devices = self.qmp.lock().await.execute("query-chardev", Value::Null).await?;
-            let agent = devices.as_array().into_iter().flatten().find(|device| device["label"] == "agent");
-            let state = agent.and_then(|device| device["filename"].as_str()).unwrap_or_default();
-            if state.starts_with("disconnected:") {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                let what = "the end of the agent's channel";
-                return Err(EngineError::Timeout { what, seconds: HANG_UP_TIMEOUT.as_secs() });
-            }
-            // QEMU has no event for it, and is about to handle it.
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
     }
 
     async fn seal(&self, dir: &Path) -> Result<Saved, EngineError> {
@@ -236,7 +216,7 @@ impl Machine for QemuMachine {
         if dir.exists() {
             return Err(EngineError::io("save into", dir, io::Error::from(io::ErrorKind::AlreadyExists)));
         }
-        self.hung_up().await?;
+        self.channel.close(&self.qmp).await?;
         if self.record.fresh {
             if dir != self.record.image_dir.join(SEALED) {
                 let message = format!("a fresh machine is sealed into its image's `{SEALED}` directory only");
@@ -249,10 +229,7 @@ impl Machine for QemuMachine {
     }
 
     async fn connect(&self) -> Result<Box<dyn Channel>, EngineError> {
-        let failed = |e| EngineError::io("connect to the agent of", &self.record.machine_dir, e);
-        let stream = process::connect(&self.record.machine_dir, process::AGENT_SOCKET).map_err(failed)?;
-        stream.set_nonblocking(true).map_err(failed)?;
-        Ok(Box::new(UnixStream::from_std(stream).map_err(failed)?))
+        self.channel.open(&self.qmp).await
     }
 
     async fn kill(&self) -> Result<(), EngineError> {

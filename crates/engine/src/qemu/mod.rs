@@ -4,6 +4,7 @@
 //! is one file per image that every clone maps copy-on-write, and a suspend writes the pages that differ ([`pages`]).
 
 mod acceleration;
+mod channel;
 mod image;
 mod machine;
 mod pages;
