@@ -8,7 +8,7 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 
-use crate::{build, process, setup, venv::Venv};
+use crate::{build, process, setup, venv::Venv, workspace};
 
 /// Unit tests, the engines' conformance, and the black-box tests of the built binary with the AWS CLI and boto3.
 #[derive(Debug, Args)]
@@ -26,8 +26,10 @@ impl Test {
         let venv = Venv::ready()?;
         let agent = build::agent()?;
         let hearth = build::hearth(&agent, false)?;
+        process::run(Command::new(&hearth).args(["doctor", "--fix"]))?;
         let mut command = build::cargo();
-        if has_nextest() {
+        let nextest = has_nextest();
+        if nextest {
             command.args(["nextest", "run"]);
         } else {
             eprintln!("xtask: cargo-nextest is not installed; running cargo test");
@@ -37,8 +39,12 @@ impl Test {
         if !some_packages {
             command.arg("--workspace");
         }
+        // What plain `cargo test` leaves out for want of what is prepared here: real machines, and the service's own model.
+        command.args(if nextest { ["--run-ignored", "all"] } else { ["--", "--include-ignored"] });
         command
             .args(&self.arguments)
+            .env("HEARTH_TEST_CACHE", workspace::hearth_cache())
+            .env("HEARTH_BOTOCORE_PYTHON", venv.python_path())
             .env("HEARTH_GUEST_AGENT", &agent)
             .env("HEARTH_BIN", &hearth)
             .env("HEARTH_TEST_PYTHON", venv.python_path())
