@@ -193,8 +193,7 @@ pub mod tests_support {
         // SAFETY: a fresh private mapping that is never unmapped and that nobody else names.
         unsafe {
             let protection = libc::PROT_READ | libc::PROT_WRITE;
-            let address =
-                libc::mmap(std::ptr::null_mut(), bytes, protection, libc::MAP_PRIVATE, file.as_raw_fd(), 0);
+            let address = libc::mmap(std::ptr::null_mut(), bytes, protection, libc::MAP_PRIVATE, file.as_raw_fd(), 0);
             assert_ne!(address, libc::MAP_FAILED);
             std::slice::from_raw_parts_mut(address.cast(), bytes)
         }

@@ -24,7 +24,7 @@ pub struct Limits {
     pub entries: usize,
     /// Bytes of all files together, unpacked.
     pub total_bytes: u64,
-    /// Unpacked bytes per byte of the zip, counted once more than [`RATIO_FLOOR_BYTES`] are unpacked.
+    /// Unpacked bytes per byte of the zip, counted once more than `RATIO_FLOOR_BYTES` are unpacked.
     pub ratio: u64,
 }
 

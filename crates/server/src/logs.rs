@@ -33,6 +33,10 @@ pub struct Logs {
     changed: watch::Sender<u64>,
 }
 
+/// How far a reader is in each stream, in bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Cursor(HashMap<String, u64>);
+
 /// A stream that is being written.
 #[derive(Debug)]
 pub struct Stream {
@@ -66,8 +70,9 @@ impl Logs {
         Ok(stream)
     }
 
-    /// Lines after `after` of the streams of a group whose names begin with `prefix`: `(stream, line)`, by stream, then number.
-    pub fn read(&self, group: &str, prefix: &str, after: &HashMap<String, u64>) -> io::Result<Vec<(String, Line)>> {
+    /// What the streams of a group whose names begin with `prefix` have gained since `cursor`, which is moved on:
+    /// `(stream, line)`, by stream, then number.
+    pub fn read(&self, group: &str, prefix: &str, cursor: &mut Cursor) -> io::Result<Vec<(String, Line)>> {
         let mut names: Vec<String> = match fs::read_dir(self.dir.join(encode(group)?)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries?
@@ -78,14 +83,20 @@ impl Logs {
         names.sort();
         let mut lines = Vec::new();
         for name in names {
-            let from = after.get(&name).copied().unwrap_or(0);
-            let file = BufReader::new(File::open(self.path(group, &name)?)?);
-            for text in file.lines() {
+            let mut file = File::open(self.path(group, &name)?)?;
+            let offset = cursor.0.entry(name.clone()).or_default();
+            file.seek(SeekFrom::Start(*offset))?;
+            let mut file = BufReader::new(file);
+            let mut text = Vec::new();
+            loop {
+                text.clear();
+                let bytes = file.read_until(b'\n', &mut text)?;
                 // The last line may be half-written at this very moment.
-                let Ok(line) = serde_json::from_str::<Line>(&text?) else { break };
-                if line.n > from {
-                    lines.push((name.clone(), line));
-                }
+                let Some(line) = text.strip_suffix(b"\n").and_then(|text| serde_json::from_slice(text).ok()) else {
+                    break;
+                };
+                *offset += bytes as u64;
+                lines.push((name.clone(), line));
             }
         }
         Ok(lines)
@@ -203,7 +214,7 @@ mod tests {
     use super::*;
 
     fn texts(logs: &Logs, prefix: &str) -> Vec<String> {
-        let lines = logs.read("/aws/x", prefix, &HashMap::new()).expect("read");
+        let lines = logs.read("/aws/x", prefix, &mut Cursor::default()).expect("read");
         lines.into_iter().map(|(stream, line)| format!("{stream} {} {}", line.n, line.m)).collect()
     }
 
@@ -219,6 +230,13 @@ mod tests {
         assert_eq!(texts(&logs, ""), ["2026/11/23[1.0]b 1 app", "build/1.0/a 1 one", "build/1.0/a 7 seven"]);
         assert_eq!(texts(&logs, "build/"), ["build/1.0/a 1 one", "build/1.0/a 7 seven"]);
         assert!(logs.changes().borrow().ge(&3));
+
+        let mut cursor = Cursor::default();
+        assert_eq!(logs.read("/aws/x", "build/", &mut cursor).expect("read").len(), 2);
+        build.append(4, "eight").expect("append");
+        let gained = logs.read("/aws/x", "", &mut cursor).expect("read");
+        let gained: Vec<_> = gained.iter().map(|(_, line)| line.m.as_str()).collect();
+        assert_eq!(gained, ["app", "eight"], "only what the cursor has not seen");
     }
 
     #[test]

@@ -8,7 +8,11 @@ use std::{
 };
 
 use api::AccountId;
-use engine::{Engine, EngineError, fake::FakeEngine, qemu::{QemuEngine, Settings}};
+use engine::{
+    Engine, EngineError,
+    fake::FakeEngine,
+    qemu::{QemuEngine, Settings},
+};
 use host::{Assets, HostError};
 use image::{Alias, Buildah, BuildahSettings, Builder, FakeBuilder, HostEnv};
 use ingress::{LocalCa, TlsSettings, TokenKeys};
@@ -129,7 +133,12 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let logs = Logs::new(logs_dir.clone()).map_err(at("cannot open", &logs_dir))?;
     let tools = Tools::prepare(&config).await?;
     let capabilities = tools.engine.capabilities();
-    tracing::info!(engine = capabilities.engine, acceleration = capabilities.acceleration, note = capabilities.note, "engine");
+    tracing::info!(
+        engine = capabilities.engine,
+        acceleration = capabilities.acceleration,
+        note = capabilities.note,
+        "engine"
+    );
 
     let region = config.file.region.0.clone();
     let account = config.file.account.0.clone();
@@ -148,7 +157,8 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     });
     let microvms = Microvms::load(shared.clone()).await?;
     let images = Images::load(shared.clone()).await?;
-    let operations = Arc::new(ControlPlane { images: images.clone(), microvms: microvms.clone(), tokens: tokens.clone() });
+    let operations =
+        Arc::new(ControlPlane { images: images.clone(), microvms: microvms.clone(), tokens: tokens.clone() });
     let edge = Arc::new(Edge { keys, operations, s3, region: region.clone(), logs });
 
     let stop = CancellationToken::new();
@@ -165,8 +175,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
         account: &account,
         ca_bundle: bundle,
     };
-    write_whole(&ready_file, &serde_json::to_vec(&ready).map_err(part)?)
-        .map_err(at("cannot write", &ready_file))?;
+    write_whole(&ready_file, &serde_json::to_vec(&ready).map_err(part)?).map_err(at("cannot write", &ready_file))?;
     tracing::info!(api = ready.api_url, ingress = %ingress_address, ca = %ca.path().display(), "ready");
 
     shutdown.await;
@@ -181,9 +190,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
 fn tls(config: &Config, ca: &Arc<LocalCa>) -> Result<Arc<rustls::ServerConfig>, ServeError> {
     let endpoint = &config.file.endpoint;
     let settings = match (&endpoint.certificate, &endpoint.key) {
-        (Some(certificate), Some(key)) => {
-            TlsSettings::Files { certificate: certificate.clone(), key: key.clone() }
-        }
+        (Some(certificate), Some(key)) => TlsSettings::Files { certificate: certificate.clone(), key: key.clone() },
         _ => {
             let names = vec![format!("*.{}", config.endpoint_domain()), endpoint.domain.clone(), "127.0.0.1".into()];
             TlsSettings::Local { ca: ca.clone(), names }
@@ -202,9 +209,7 @@ fn lock(run_dir: &Path) -> Result<fs::File, ServeError> {
     let file = fs::File::create(&path).map_err(at("cannot create", &path))?;
     match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(ServeError::InUse(run_dir.parent().unwrap_or(run_dir).to_owned()))
-        }
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(ServeError::InUse(run_dir.parent().unwrap_or(run_dir).to_owned())),
         Err(e) => Err(at("cannot lock", &path)(e.into())),
     }
 }

@@ -170,7 +170,8 @@ fn prepare_clone(spec: &RestoreSpec) -> Result<(), EngineError> {
 /// Kernel parameters: see ENGINE.md section 2 for the three that make a boot under TCG certain.
 fn kernel_line(acceleration: &str) -> String {
     static TSC_KHZ: OnceLock<u64> = OnceLock::new();
-    let common = "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t audit=0 random.trust_cpu=on rcupdate.rcu_expedited=1";
+    let common =
+        "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t audit=0 random.trust_cpu=on rcupdate.rcu_expedited=1";
     if acceleration == "kvm" {
         return common.to_owned();
     }

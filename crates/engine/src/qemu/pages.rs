@@ -269,9 +269,17 @@ mod tests {
                 seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let page = (seed >> 33) % pages;
                 let address = (page * PAGE) as usize;
-                if seed >> 20 & 1 == 0 { map[address] = 1 } else { std::hint::black_box(map[address]); }
+                if seed >> 20 & 1 == 0 {
+                    map[address] = 1
+                } else {
+                    std::hint::black_box(map[address]);
+                }
             }
-            assert_eq!(mapping.scan(&pagemap).expect("scan"), mapping.read_pagemap(&pagemap).expect("pagemap"), "{round}");
+            assert_eq!(
+                mapping.scan(&pagemap).expect("scan"),
+                mapping.read_pagemap(&pagemap).expect("pagemap"),
+                "{round}"
+            );
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
         fd::{AsRawFd, OwnedFd},
         unix::{
             ffi::OsStrExt,
-            fs::{chown, PermissionsExt},
+            fs::{PermissionsExt, chown},
             net::{UnixListener, UnixStream},
         },
     },
@@ -365,6 +365,7 @@ mod tests {
     }
 
     #[tokio::test]
+    #[allow(clippy::zombie_processes, reason = "the code under test reaps it")]
     async fn a_process_is_held_killed_and_reaped_and_a_recycled_id_is_told_apart() {
         let child = Command::new("sleep").arg("1000").spawn().expect("sleep");
         let process = Process::hold(child.id()).expect("hold").expect("alive");

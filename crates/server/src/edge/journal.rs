@@ -3,7 +3,7 @@
 //! `GET /hearth/v1/logs?group=<group>&stream=<prefix>&after=<n>&follow=true` answers newline-delimited JSON
 //! `{"n":<number>,"t":<epoch ms>,"m":"<line>","s":"<stream>"}`: by stream, then number. `after` applies to every stream.
 
-use std::{collections::HashMap, convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc};
 
 use api::{
     ApiError,
@@ -23,7 +23,7 @@ use super::{
     dispatch::Head,
     gate,
 };
-use crate::logs::Logs;
+use crate::logs::{Cursor, Logs};
 
 /// Where the route lies.
 pub(super) const PATH: &str = "/hearth/v1/logs";
@@ -39,7 +39,7 @@ pub(super) async fn call(
     let expected = Expected { region: edge.region.as_str(), service: "lambda" };
     gate::admit(edge, id, head, presented, expected, body).await?;
     let query = Query::read(&head.query)?;
-    let reader = Reader { logs: edge.logs.clone(), query, seen: HashMap::new(), done: false };
+    let reader = Reader { logs: edge.logs.clone(), query, cursor: Cursor::default(), done: false };
     let lines = stream::unfold(reader, |mut reader| async move {
         let chunk = reader.next().await?;
         Some((Ok::<_, Infallible>(Frame::data(chunk)), reader))
@@ -74,7 +74,9 @@ impl Query {
             }
         }
         if query.group.is_empty() {
-            return Err(ApiError::validation("group is missing: name a log group such as /aws/lambda-microvms/<image>"));
+            return Err(ApiError::validation(
+                "group is missing: name a log group such as /aws/lambda-microvms/<image>",
+            ));
         }
         Ok(query)
     }
@@ -91,7 +93,7 @@ struct Shown<'a> {
 struct Reader {
     logs: Arc<Logs>,
     query: Query,
-    seen: HashMap<String, u64>,
+    cursor: Cursor,
     done: bool,
 }
 
@@ -105,10 +107,13 @@ impl Reader {
         loop {
             changes.mark_unchanged();
             let (logs, group, prefix) = (self.logs.clone(), self.query.group.clone(), self.query.prefix.clone());
-            let seen = self.seen.clone();
-            let read = tokio::task::spawn_blocking(move || logs.read(&group, &prefix, &seen)).await.ok()?;
-            let lines = match read {
-                Ok(lines) => lines,
+            let mut cursor = std::mem::take(&mut self.cursor);
+            let read = move || logs.read(&group, &prefix, &mut cursor).map(|lines| (lines, cursor));
+            let lines = match tokio::task::spawn_blocking(read).await.ok()? {
+                Ok((lines, cursor)) => {
+                    self.cursor = cursor;
+                    lines
+                }
                 Err(error) => {
                     tracing::error!(%error, "a log cannot be read");
                     return None;
@@ -116,7 +121,6 @@ impl Reader {
             };
             let mut out = Vec::new();
             for (stream, line) in &lines {
-                self.seen.insert(stream.clone(), line.n);
                 if line.n > self.query.after {
                     serde_json::to_writer(&mut out, &Shown { n: line.n, t: line.t, m: &line.m, s: stream }).ok()?;
                     out.push(b'\n');

@@ -4,18 +4,21 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use api::{ImageArn, ImageVersionStatus, SnapshotBuild, Timestamp};
-use engine::{BootSpec, EngineError, Hardware, Machine, RestoreSpec, SEALED, agent::AgentError};
+use engine::{BootSpec, EngineError, Hardware, Machine, RestoreSpec, SEALED};
 use image::{BuildLog, BuildRequest, Built, FailureCode};
 use lifecycle::images::{Input, Progress};
 use uuid::Uuid;
 
-use super::Images;
+use super::{
+    Images,
+    failure::{Failure, build_hook_reason},
+};
 use crate::{
     edge::s3::S3Lookup,
-    hooks::{self, Hook, HookError, Target, iso8601},
+    hooks::{self, Hook, Target},
     logs::{Stream, group_of},
     microvms::guest::{Guest, GuestError, identity},
-    shared::{Boot, now, outside, remove_dir},
+    shared::{Boot, now, remove_dir},
     store::{ImageRecord, StoreError, VersionRecord},
 };
 
@@ -25,60 +28,6 @@ const SETTLE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(50);
 /// Without a `/ready` hook and without ports, an application that still runs after this is taken to have started.
 const ALIVE: Duration = Duration::from_secs(1);
-
-/// Why a build failed: what its record says, with the details in the log.
-struct Failure {
-    reason: String,
-    snapshot: Option<SnapshotBuild>,
-    /// The server ends: no outcome, and nothing to publish.
-    stopped: bool,
-}
-
-impl Failure {
-    fn new(reason: impl Into<String>) -> Self {
-        Failure { reason: reason.into(), snapshot: None, stopped: false }
-    }
-
-    /// One of the documented codes (spec 4.4), and a sentence.
-    fn coded(code: FailureCode, sentence: impl std::fmt::Display) -> Self {
-        Failure::new(format!("{}: {sentence}", code.as_str()))
-    }
-
-    fn platform(error: &dyn std::fmt::Display, outside: &str) -> Self {
-        tracing::error!(%error, "a build failed on our side");
-        Failure::coded(FailureCode::InternalPlatformError, outside)
-    }
-}
-
-impl From<EngineError> for Failure {
-    fn from(error: EngineError) -> Self {
-        match &error {
-            EngineError::DiskFull(path) => {
-                let sentence = format!("no space left on the host's file system of {}", path.display());
-                Failure::coded(FailureCode::DiskStorageFull, sentence)
-            }
-            _ => Failure::platform(&error, &outside(&error)),
-        }
-    }
-}
-
-impl From<GuestError> for Failure {
-    fn from(error: GuestError) -> Self {
-        match error {
-            GuestError::Engine(error) => error.into(),
-            GuestError::Agent(AgentError::Guest { what, message }) => {
-                Failure::coded(FailureCode::InternalPlatformError, format!("{what} failed in the guest: {message}"))
-            }
-            GuestError::Agent(error) => Failure::platform(&error, "the guest did not answer"),
-        }
-    }
-}
-
-impl From<AgentError> for Failure {
-    fn from(error: AgentError) -> Self {
-        GuestError::Agent(error).into()
-    }
-}
 
 /// The log of one build.
 #[derive(Clone)]
@@ -190,10 +139,8 @@ impl Job<'_> {
         let artifact = self.fetch().await?;
         let built = self.dockerfile(artifact).await?;
         let mut sealed = self.snapshot(&built).await.map_err(|mut failure| {
-            failure.snapshot = Some(SnapshotBuild {
-                code_install_size_in_bytes: Some(built.code_bytes),
-                ..SnapshotBuild::default()
-            });
+            failure.snapshot =
+                Some(SnapshotBuild { code_install_size_in_bytes: Some(built.code_bytes), ..SnapshotBuild::default() });
             failure
         })?;
         sealed.snapshot.code_install_size_in_bytes = Some(built.code_bytes);
@@ -249,7 +196,9 @@ impl Job<'_> {
                 self.log.line(&format!("[hearth] {bytes} bytes"));
                 Ok(artifact)
             }
-            Err(S3Lookup::Io { path, source, .. }) => Err(EngineError::io("fetch the artifact into", &path, source).into()),
+            Err(S3Lookup::Io { path, source, .. }) => {
+                Err(EngineError::io("fetch the artifact into", &path, source).into())
+            }
             Err(absent) => {
                 let code = match absent {
                     S3Lookup::NoSuchBucket(_) => FailureCode::S3NoSuchBucket,
@@ -278,7 +227,10 @@ impl Job<'_> {
             image_dir: self.image_dir.clone(),
             disk_mib: disk_mib(configuration.memory_mib()),
             env,
-            additional_capabilities_all: configuration.additional_os_capabilities.as_ref().is_some_and(|l| !l.is_empty()),
+            additional_capabilities_all: configuration
+                .additional_os_capabilities
+                .as_ref()
+                .is_some_and(|l| !l.is_empty()),
         };
         let build = self.images.shared.builder.build(&request, &self.log);
         self.unless_stopped(async { Ok(build.await) }).await?.map_err(|error| {
@@ -296,7 +248,11 @@ impl Job<'_> {
         let none = || Boot { kernel: PathBuf::new(), initrd: PathBuf::new() };
         let Boot { kernel, initrd } = shared.boot.clone().unwrap_or_else(none);
         let hardware = hardware(self.version.configuration.memory_mib(), shared.config.file.guest.memory_burst);
-        self.log.line(&format!("[hearth] booting: {} MiB, {} disk MiB", hardware.memory_mib, disk_mib(self.version.configuration.memory_mib())));
+        self.log.line(&format!(
+            "[hearth] booting: {} MiB, {} disk MiB",
+            hardware.memory_mib,
+            disk_mib(self.version.configuration.memory_mib())
+        ));
         let started = std::time::Instant::now();
         let machine_dir = self.machine_dir(BUILDER);
         let spec = BootSpec { image_dir: self.image_dir.clone(), machine_dir, hardware, kernel, initrd };
@@ -304,7 +260,8 @@ impl Job<'_> {
         let sealed = self.unless_stopped(self.freeze(machine.as_ref(), built)).await;
         machine.kill().await?;
         let sealed = sealed?;
-        self.log.line(&format!("[hearth] snapshot taken {:.1} s after the boot began", started.elapsed().as_secs_f64()));
+        self.log
+            .line(&format!("[hearth] snapshot taken {:.1} s after the boot began", started.elapsed().as_secs_f64()));
         Ok(sealed)
     }
 
@@ -405,21 +362,6 @@ const BUILDER: &str = "builder";
 /// Role of the copy that `/validate` is called on.
 const VALIDATOR: &str = "validator";
 
-/// A failed build hook in the service's words (spec 4.4).
-fn build_hook_reason(hook: Hook, error: &HookError) -> String {
-    let title = hook.title();
-    match error {
-        HookError::Timeout(within) => format!("{title} hook invocation timed out after {}", iso8601(*within)),
-        HookError::Status(400..=499) => {
-            format!("{title} hook check failed: the application returned a client error (HTTP 4xx) response")
-        }
-        HookError::Status(500..=599) => {
-            format!("{title} hook check failed: the application returned a server error (HTTP 5xx) response")
-        }
-        other => format!("{title} hook check failed: {other}"),
-    }
-}
-
 /// What a machine of that size is made of (spec 10.1).
 fn hardware(memory_mib: u32, burst: u32) -> Hardware {
     let peak = (memory_mib / 512).clamp(1, 16) as usize;
@@ -441,22 +383,5 @@ mod tests {
         assert_eq!([512, 1024, 2048, 4096, 8192].map(disk_mib), [8192, 8192, 8192, 16384, 32768]);
         assert_eq!(hardware(2048, 4).memory_mib, 8192);
         assert!(hardware(8192, 1).vcpus >= 1);
-    }
-
-    #[test]
-    fn failed_hooks_read_as_the_service_writes_them() {
-        let text = |error| build_hook_reason(Hook::Ready, &error);
-        assert_eq!(
-            text(HookError::Timeout(Duration::from_secs(300))),
-            "Ready hook invocation timed out after PT5M"
-        );
-        assert_eq!(
-            text(HookError::Status(500)),
-            "Ready hook check failed: the application returned a server error (HTTP 5xx) response"
-        );
-        assert_eq!(
-            text(HookError::Status(404)),
-            "Ready hook check failed: the application returned a client error (HTTP 4xx) response"
-        );
     }
 }

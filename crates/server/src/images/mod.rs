@@ -1,6 +1,7 @@
 //! Images: which there are, and what the API does with them. How one is built is [`build`].
 
 mod build;
+mod failure;
 mod managed;
 mod views;
 

@@ -27,6 +27,9 @@ const ADOPT_TRIES: u32 = 5;
 /// How often a channel that broke under a running machine is opened again.
 const RELINK_TRIES: u32 = 3;
 
+/// `stateReason` of a microVM whose machine is gone; our own words.
+pub const ENDED: &str = "The MicroVM's machine ended unexpectedly.";
+
 /// See the module.
 pub struct Driver {
     pub(super) shared: Arc<Shared>,
@@ -73,7 +76,16 @@ impl Driver {
             tokio::select! {
                 _ = changes.changed() => {}
                 () = until(deadline.as_ref().map(|(at, _)| *at)) => self.passed(&record).await,
-                input = self.trouble() => self.apply(input, |_| {}).await,
+                trouble = self.trouble() => {
+                    // Not inside the select: a machine that is out of hand for a moment must not be dropped half-way.
+                    let input = match trouble {
+                        Some(input) => Some(input),
+                        None => self.relink().await,
+                    };
+                    if let Some(input) = input {
+                        self.apply(input, |_| {}).await;
+                    }
+                }
             }
         }
     }
@@ -87,21 +99,20 @@ impl Driver {
         }
     }
 
-    /// Waits for the end of the application or of the machine.
-    async fn trouble(&mut self) -> Input {
+    /// Waits for the end of the application or of the machine; `None`: only the channel to the agent broke.
+    async fn trouble(&self) -> Option<Input> {
         let Some(live) = &self.live else { return std::future::pending().await };
         tokio::select! {
-            code = live.guest.exited() => return Input::Exited(code),
-            () = live.machine.wait() => return Input::Lost("The MicroVM's machine ended unexpectedly.".into()),
-            () = live.guest.agent.closed() => {}
+            code = live.guest.exited() => Some(Input::Exited(code)),
+            () = live.machine.wait() => Some(Input::Lost(ENDED.into())),
+            () = live.guest.agent.closed() => None,
         }
-        // The channel broke: either the machine is going, or only the channel is.
-        self.relink().await
     }
 
-    async fn relink(&mut self) -> Input {
+    /// Opens the channel to the agent again. `None`: it is open.
+    async fn relink(&mut self) -> Option<Input> {
         self.cell.close_gate();
-        let Some(Live { machine, guest }) = self.live.take() else { return std::future::pending().await };
+        let Live { machine, guest } = self.live.take()?;
         guest.release().await;
         let record = self.cell.record();
         for _ in 0..RELINK_TRIES {
@@ -112,13 +123,13 @@ impl Driver {
                         tracing::warn!(microvm = %record.id, "the channel to the agent broke and was opened again");
                         self.cell.open_gate(guest.agent.clone());
                         self.live = Some(Live { machine, guest });
-                        return std::future::pending().await;
+                        return None;
                     }
                     Err(error) => tracing::warn!(microvm = %record.id, %error, "the agent cannot be reached"),
                 },
             }
         }
-        Input::Lost("The MicroVM's guest ended unexpectedly.".into())
+        Some(Input::Lost(ENDED.into()))
     }
 
     /// Applies an input; a refusal means that something else came first, which is fine.
@@ -143,11 +154,7 @@ impl Driver {
     }
 
     /// Lets a restored machine run, takes hold of its guest and makes it this microVM's own.
-    pub(super) async fn bring_up(
-        &self,
-        machine: &dyn Machine,
-        record: &MicrovmRecord,
-    ) -> Result<Guest, GuestError> {
+    pub(super) async fn bring_up(&self, machine: &dyn Machine, record: &MicrovmRecord) -> Result<Guest, GuestError> {
         machine.resume().await?;
         let agent = Guest::connect(machine, ANSWER_WITHIN).await?;
         agent.renew(identity(&record.id.to_string(), record.id.uuid())?).await?;
@@ -204,7 +211,8 @@ impl Driver {
             }
             return;
         };
-        if record.life.state == State::Suspending && self.checkpoint_dir(&record).is_dir() {
+        let checkpointed = record.life.state == State::Suspending && self.checkpoint_dir(&record).is_dir();
+        if checkpointed || record.life.state == State::Pending {
             return;
         }
         let mut tries = 0;
@@ -224,6 +232,10 @@ impl Driver {
         };
         let linked = match &found {
             None => None,
+            // It was being woken: perhaps it has not run yet.
+            Some(machine) if record.life.state == State::Suspended => {
+                self.bring_up(machine.as_ref(), &record).await.ok()
+            }
             Some(machine) => match machine.resume().await {
                 Ok(()) => self.link(machine.as_ref(), &record).await.ok(),
                 Err(_) => None,
@@ -237,8 +249,8 @@ impl Driver {
                 self.live = Some(Live { machine, guest });
                 tracing::info!(microvm = %record.id, "found again");
             }
-            _ if matches!(record.life.state, State::Pending | State::Terminating) => {}
-            _ => self.apply(Input::Lost("The MicroVM's machine ended unexpectedly.".into()), |_| {}).await,
+            _ if record.life.state == State::Terminating => {}
+            _ => self.apply(Input::Lost(ENDED.into()), |_| {}).await,
         }
     }
 

@@ -15,9 +15,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use api::{
-    ApiError, Connector, ConnectorArn, ImageVersionStatus, ManagedConnector, MicrovmId, RunMicrovmInput,
-};
+use api::{ApiError, Connector, ConnectorArn, ImageVersionStatus, ManagedConnector, MicrovmId, RunMicrovmInput};
 use lifecycle::{
     images::Progress,
     microvms::{Input, Microvm, Policy, Refusal},
@@ -62,10 +60,8 @@ impl Microvms {
     pub async fn load(shared: Arc<Shared>) -> Result<Arc<Self>, crate::store::StoreError> {
         let past = shared.store.past_endpoints(PAST_ENDPOINTS).await?;
         let live = shared.store.live_microvms().await?;
-        let endpoints = past
-            .into_iter()
-            .filter_map(|(host, id)| Some((host, Endpoint::Past(id.parse().ok()?))))
-            .collect();
+        let endpoints =
+            past.into_iter().filter_map(|(host, id)| Some((host, Endpoint::Past(id.parse().ok()?)))).collect();
         let microvms = Arc::new(Microvms {
             shared,
             cells: RwLock::default(),
@@ -206,8 +202,7 @@ impl Microvms {
         let limit = input.max_results.unwrap_or(tokens::PAGE);
         let page = Page { after: after.as_ref().map(|(at, id)| (*at, id.as_str())), limit: limit + 1 };
         let image = input.image_identifier.as_ref();
-        let mut records =
-            self.shared.store.microvms(&caller.account, image, version, page).await.map_err(internal)?;
+        let mut records = self.shared.store.microvms(&caller.account, image, version, page).await.map_err(internal)?;
         let more = records.len() > limit as usize;
         records.truncate(limit as usize);
         let last = records.last().filter(|_| more);

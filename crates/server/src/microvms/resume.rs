@@ -4,7 +4,7 @@ use engine::RestoreSpec;
 use lifecycle::microvms::Input;
 
 use super::{
-    driver::{Driver, Live, hook_reason},
+    driver::{Driver, ENDED, Live, hook_reason},
     guest::GuestError,
 };
 use crate::{
@@ -49,13 +49,12 @@ impl Driver {
     /// The machine again, running. `Ok(None)`: it ended the hard way and that is on record.
     async fn reawaken(&self, record: &MicrovmRecord) -> Result<Option<Live>, String> {
         let Some(saved_dir) = record.saved_dir.clone() else {
-            self.apply(Input::Lost("The MicroVM's machine ended unexpectedly.".into()), |_| {}).await;
+            self.apply(Input::Lost(ENDED.into()), |_| {}).await;
             return Ok(None);
         };
         let machine_dir = self.shared.microvm_dir(record.id);
         let told = |error: &dyn std::fmt::Display| tracing::error!(microvm = %record.id, %error, "a resume failed");
-        let spec =
-            RestoreSpec { image_dir: record.image_dir.clone(), machine_dir, saved_dir: Some(saved_dir.clone()) };
+        let spec = RestoreSpec { image_dir: record.image_dir.clone(), machine_dir, saved_dir: Some(saved_dir.clone()) };
         let machine = self.shared.engine.restore(spec).await.map_err(|error| {
             told(&error);
             outside(&error)

@@ -3,7 +3,7 @@
 use engine::Machine;
 use lifecycle::microvms::Input;
 
-use super::driver::{Driver, Live, hook_reason};
+use super::driver::{Driver, ENDED, Live, hook_reason};
 use crate::{
     hooks::{self, Hook, Target},
     shared::{outside, remove_dir},
@@ -26,7 +26,7 @@ impl Driver {
             return;
         }
         let Some(live) = self.live.take() else {
-            self.apply(Input::Lost("The MicroVM's machine ended unexpectedly.".into()), |_| {}).await;
+            self.apply(Input::Lost(ENDED.into()), |_| {}).await;
             return;
         };
         let verdict = tokio::select! {
@@ -41,7 +41,9 @@ impl Driver {
         }
         match self.checkpoint(&record, live).await {
             Ok(()) => self.asleep(&record).await,
-            Err(why) => self.apply(Input::SuspendRefused(format!("The MicroVM could not be suspended: {why}.")), |_| {}).await,
+            Err(why) => {
+                self.apply(Input::SuspendRefused(format!("The MicroVM could not be suspended: {why}.")), |_| {}).await
+            }
         }
     }
 
@@ -93,7 +95,7 @@ impl Driver {
             Err(error) => {
                 tracing::error!(microvm = %record.id, %error, "its guest does not answer any more");
                 let _ = machine.kill().await;
-                self.apply(Input::Lost("The MicroVM's guest ended unexpectedly.".into()), |_| {}).await;
+                self.apply(Input::Lost(ENDED.into()), |_| {}).await;
             }
         }
     }

@@ -100,14 +100,15 @@ impl Store {
     /// Adds an image with its first version. `false`: its ARN is taken.
     pub async fn insert_image(&self, image: &ImageRecord, version: &VersionRecord) -> Result<bool, StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let done = sqlx::query("INSERT OR IGNORE INTO images (id, arn, account, created_at, doc) VALUES (?, ?, ?, ?, ?)")
-            .bind(image.id.to_string())
-            .bind(image.arn.to_string())
-            .bind(image.account.as_str())
-            .bind(image.created_at.as_millis())
-            .bind(serde_json::to_string(image)?)
-            .execute(&mut *transaction)
-            .await?;
+        let done =
+            sqlx::query("INSERT OR IGNORE INTO images (id, arn, account, created_at, doc) VALUES (?, ?, ?, ?, ?)")
+                .bind(image.id.to_string())
+                .bind(image.arn.to_string())
+                .bind(image.account.as_str())
+                .bind(image.created_at.as_millis())
+                .bind(serde_json::to_string(image)?)
+                .execute(&mut *transaction)
+                .await?;
         if done.rows_affected() == 0 {
             return Ok(false);
         }
@@ -139,8 +140,10 @@ impl Store {
 
     /// The image of that ARN.
     pub async fn image(&self, arn: &ImageArn) -> Result<Option<ImageRecord>, StoreError> {
-        let row: Option<(String,)> =
-            sqlx::query_as("SELECT doc FROM images WHERE arn = ?").bind(arn.to_string()).fetch_optional(&self.pool).await?;
+        let row: Option<(String,)> = sqlx::query_as("SELECT doc FROM images WHERE arn = ?")
+            .bind(arn.to_string())
+            .fetch_optional(&self.pool)
+            .await?;
         Ok(row.map(|(doc,)| serde_json::from_str(&doc)).transpose()?)
     }
 

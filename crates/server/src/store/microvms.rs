@@ -138,16 +138,15 @@ impl Store {
         now: i64,
     ) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
-        let done = sqlx::query(
-            "UPDATE microvms SET state = ?, generation = ?, doc = ? WHERE id = ? AND generation = ?",
-        )
-        .bind(record.state().as_str())
-        .bind(record.life.generation as i64)
-        .bind(serde_json::to_string(record)?)
-        .bind(record.id.to_string())
-        .bind(before as i64)
-        .execute(&mut *transaction)
-        .await?;
+        let done =
+            sqlx::query("UPDATE microvms SET state = ?, generation = ?, doc = ? WHERE id = ? AND generation = ?")
+                .bind(record.state().as_str())
+                .bind(record.life.generation as i64)
+                .bind(serde_json::to_string(record)?)
+                .bind(record.id.to_string())
+                .bind(before as i64)
+                .execute(&mut *transaction)
+                .await?;
         if done.rows_affected() != 1 {
             return Err(StoreError::Stale(record.id.to_string()));
         }
