@@ -138,7 +138,9 @@ impl Resolver<'_> {
     fn import(&self, line: &mut dyn FnMut(&str)) -> Result<String, BuildError> {
         let tar = &self.settings.base_tar;
         let name = format!("{STAND_IN}:{}", identity(tar)?);
-        let _once = cache::exclusive(&self.settings.cache_dir, "import.lock")?;
+        let mut told = false;
+        let mut wait = || self.sandbox.give_way(&mut told, line);
+        let _once = cache::exclusive(&self.settings.cache_dir, "import.lock", &mut wait)?;
         let argv = ["/usr/bin/buildah", "inspect", "--type", "image", &name].map(str::to_owned).into();
         let present = self.sandbox.run(&Command { argv, ..Command::default() }, &mut |_| {})?;
         if present.how == How::Success {

@@ -107,8 +107,9 @@ impl Shared {
         let artifact = Artifact::open(&request.artifact, &settings.limits)?;
         require_tools(&settings.builder_root)?;
         cache::prepare(&settings.cache_dir)?;
-        let in_use = InUse::begin(&settings.cache_dir)?;
         let sandbox = Sandbox::new(settings, &work, switch, deadline)?;
+        let mut told = false;
+        let in_use = InUse::begin(&settings.cache_dir, &mut || sandbox.give_way(&mut told, line))?;
         if self.dirty.swap(false, Ordering::Relaxed) {
             self.sweep(&in_use, &sandbox, false);
         }

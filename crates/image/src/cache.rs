@@ -21,11 +21,14 @@ pub(crate) struct InUse {
 }
 
 impl InUse {
-    /// Waits for a sweep to end, if one runs: it takes a second or so.
-    pub(crate) fn begin(cache_dir: &Path) -> Result<Self, BuildError> {
+    /// Waits for a sweep to end, if one runs. `wait` is called meanwhile, again and again, pauses, and may give up.
+    pub(crate) fn begin(
+        cache_dir: &Path,
+        wait: &mut dyn FnMut() -> Result<(), BuildError>,
+    ) -> Result<Self, BuildError> {
         let path = cache_dir.join("lock");
         let file = open(&path)?;
-        flock(&file, FlockOperation::LockShared).map_err(|error| BuildError::io("lock", &path, &error.into()))?;
+        lock(&file, &path, FlockOperation::NonBlockingLockShared, wait)?;
         Ok(InUse { path, file })
     }
 
@@ -47,12 +50,32 @@ impl InUse {
     }
 }
 
-/// Keeps others from doing the same once-only work, until dropped.
-pub(crate) fn exclusive(cache_dir: &Path, name: &str) -> Result<File, BuildError> {
+/// Keeps others from doing the same once-only work, until dropped. `wait` as in [`InUse::begin`].
+pub(crate) fn exclusive(
+    cache_dir: &Path,
+    name: &str,
+    wait: &mut dyn FnMut() -> Result<(), BuildError>,
+) -> Result<File, BuildError> {
     let path = cache_dir.join(name);
     let file = open(&path)?;
-    flock(&file, FlockOperation::LockExclusive).map_err(|error| BuildError::io("lock", &path, &error.into()))?;
+    lock(&file, &path, FlockOperation::NonBlockingLockExclusive, wait)?;
     Ok(file)
+}
+
+/// The kernel's own waiting could be neither bounded nor called off.
+fn lock(
+    file: &File,
+    path: &Path,
+    operation: FlockOperation,
+    wait: &mut dyn FnMut() -> Result<(), BuildError>,
+) -> Result<(), BuildError> {
+    loop {
+        match flock(file, operation) {
+            Ok(()) => return Ok(()),
+            Err(rustix::io::Errno::WOULDBLOCK) => wait()?,
+            Err(error) => return Err(BuildError::io("lock", path, &error.into())),
+        }
+    }
 }
 
 /// Makes the directory, for root alone: it holds set-user-id files of images.
@@ -118,8 +141,8 @@ mod tests {
     #[test]
     fn only_the_last_build_is_alone() {
         let dir = tempfile::tempdir().expect("a directory");
-        let first = InUse::begin(dir.path()).expect("locks");
-        let second = InUse::begin(dir.path()).expect("locks");
+        let first = InUse::begin(dir.path(), &mut || panic!("nobody sweeps")).expect("locks");
+        let second = InUse::begin(dir.path(), &mut || panic!("nobody sweeps")).expect("locks");
         assert!(!first.alone() && !second.alone());
         drop(first);
         assert!(second.alone());

@@ -82,6 +82,9 @@ pub(crate) enum How {
 #[derive(Default)]
 pub(crate) struct Switch(Mutex<SwitchState>);
 
+/// Between two looks at a lock that another build holds.
+const GIVE_WAY: Duration = Duration::from_millis(50);
+
 #[derive(Default)]
 struct SwitchState {
     off: bool,
@@ -186,6 +189,21 @@ impl<'a> Sandbox<'a> {
             code => How::Failed(code),
         };
         Ok(Ended { how, tail })
+    }
+
+    /// A moment's pause while another build is in the way; said once. An error when this build is called off or out of time.
+    pub(crate) fn give_way(&self, told: &mut bool, line: &mut dyn FnMut(&str)) -> Result<(), BuildError> {
+        if self.switch.is_off() {
+            return Err(cancelled());
+        }
+        if Instant::now() > self.deadline {
+            return Err(self.too_long());
+        }
+        if !std::mem::replace(told, true) {
+            line("waiting for another build to tidy the cache");
+        }
+        std::thread::sleep(GIVE_WAY);
+        Ok(())
     }
 
     fn too_long(&self) -> BuildError {

@@ -1,7 +1,9 @@
 //! The one place with `unsafe`: a process in namespaces of its own, from `clone3` to `execve`.
 //!
 //! The child is a copy of one thread of a many-threaded process, so until `execve` it may only make system calls: no
-//! allocation, no locks. Everything it needs is therefore prepared in a [`Plan`] before, as C strings.
+//! allocation, no locks. Everything it needs is therefore prepared in a [`Plan`] before, as C strings. Changes of uid and
+//! gid go past the C library, which believes that the parent's other threads are still there and waits for them (seen: for
+//! ever).
 //!
 //! ```text
 //! parent                                   child, pid 1 of its namespace
@@ -109,7 +111,15 @@ pub(crate) fn spawn(plan: &Plan) -> Result<Process, String> {
         strings.iter().map(|s| s.as_ptr()).chain([ptr::null()]).collect()
     };
     let (argv, envp) = (pointers(&plan.argv), pointers(&plan.envp));
+    let networks = plan.steps.iter().filter_map(|step| match step {
+        Step::Network(namespace) => Some(namespace.as_raw_fd()),
+        _ => None,
+    });
+    let ours = [null.as_raw_fd(), child_output.as_raw_fd(), child_report.as_raw_fd(), child_go.as_raw_fd()];
+    let mut keep: Vec<RawFd> = networks.chain(ours).collect();
+    keep.sort_unstable();
     let child = Child {
+        keep: &keep,
         plan,
         argv: &argv,
         envp: &envp,
@@ -117,7 +127,6 @@ pub(crate) fn spawn(plan: &Plan) -> Result<Process, String> {
         output: child_output.as_raw_fd(),
         report: child_report.as_raw_fd(),
         go: child_go.as_raw_fd(),
-        parent_go: go.as_raw_fd(),
     };
 
     let mut pidfd: RawFd = -1;
@@ -210,7 +219,8 @@ struct Child<'a> {
     output: RawFd,
     report: RawFd,
     go: RawFd,
-    parent_go: RawFd,
+    /// The descriptors it needs, ascending. Copies of all others would hold the parent's locks and hide its death.
+    keep: &'a [RawFd],
 }
 
 impl Child<'_> {
@@ -219,14 +229,14 @@ impl Child<'_> {
     unsafe fn run(&self) -> ! {
         // SAFETY: system calls on descriptors and strings that the parent prepared; see the module.
         unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            self.close_others();
             libc::setsid();
             let mut none: libc::sigset_t = std::mem::zeroed();
             libc::sigemptyset(&raw mut none);
             libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
             libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             libc::umask(0o022);
-            // The child's copy of the parent's end would hide the parent's death.
-            libc::close(self.parent_go);
             for (index, step) in self.plan.steps.iter().enumerate() {
                 if !perform(step) {
                     self.fail(index);
@@ -240,9 +250,10 @@ impl Child<'_> {
             if libc::read(self.go, (&raw mut word).cast(), 1) != 1 {
                 libc::_exit(127);
             }
-            let became_root = libc::setgroups(0, ptr::null()) == 0
-                && libc::setresgid(0, 0, 0) == 0
-                && libc::setresuid(0, 0, 0) == 0
+            // The change of credentials clears the death signal: it is set again.
+            let became_root = libc::syscall(libc::SYS_setgroups, 0, ptr::null::<libc::gid_t>()) == 0
+                && libc::syscall(libc::SYS_setresgid, 0, 0, 0) == 0
+                && libc::syscall(libc::SYS_setresuid, 0, 0, 0) == 0
                 && libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == 0;
             if !became_root {
                 self.fail(AFTER_STEPS);
@@ -259,6 +270,25 @@ impl Child<'_> {
             libc::execve(self.plan.program.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr());
             self.fail(usize::MAX)
         }
+    }
+
+    /// Closes what was inherited and is not needed.
+    ///
+    /// # Safety
+    /// As [`Child::run`].
+    unsafe fn close_others(&self) {
+        let mut from = 3;
+        for &fd in self.keep {
+            // SAFETY: descriptors of this process alone; nobody here uses those in the gaps.
+            unsafe {
+                if fd > from {
+                    libc::syscall(libc::SYS_close_range, from as u32, fd as u32 - 1, 0_u32);
+                }
+            }
+            from = from.max(fd + 1);
+        }
+        // SAFETY: as above.
+        unsafe { libc::syscall(libc::SYS_close_range, from as u32, u32::MAX, 0_u32) };
     }
 
     /// Reports the errno of the call that just failed and ends the child.
