@@ -3,6 +3,7 @@
 use std::{
     fs, io,
     net::SocketAddr,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -106,6 +107,11 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
         fs::create_dir_all(dir).map_err(at("cannot create", dir))?;
     }
     let _lock = lock(&run_dir)?;
+    // What others on this host have no business in: records with secrets, objects, output, memory. The CA must stay readable.
+    for name in ["s3", "logs", "images", "microvms", "builds"] {
+        private_dir(&data_dir.join(name))?;
+    }
+    raise_descriptor_limit();
     let ready_file = run_dir.join("ready.json");
     let _ = fs::remove_file(&ready_file);
     if !config.api.ip().is_loopback() && !config.file.api_tls {
@@ -128,6 +134,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     );
     let s3 = S3Store::new(&data_dir.join("s3"), keys.clone(), &S3Store::BASE_DOMAINS).map_err(part)?;
     let store_path = data_dir.join("hearth.db");
+    private_file(&store_path)?;
     let store = Store::open(&store_path).await?;
     let logs_dir = logs::dir_of(&data_dir);
     let logs = Logs::new(logs_dir.clone()).map_err(at("cannot open", &logs_dir))?;
@@ -201,6 +208,28 @@ fn tls(config: &Config, ca: &Arc<LocalCa>) -> Result<Arc<rustls::ServerConfig>, 
 
 async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
     TcpListener::bind(address).await.map_err(|source| ServeError::Listen { what, address, source })
+}
+
+fn private_dir(path: &Path) -> Result<(), ServeError> {
+    fs::create_dir_all(path)
+        .and_then(|()| fs::set_permissions(path, fs::Permissions::from_mode(0o700)))
+        .map_err(at("cannot create", path))
+}
+
+/// Files that SQLite puts beside its own get the same mode.
+fn private_file(path: &Path) -> Result<(), ServeError> {
+    let open = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    open.and_then(|file| file.set_permissions(fs::Permissions::from_mode(0o600))).map_err(at("cannot create", path))
+}
+
+/// Every microVM takes a handful of descriptors; the usual soft limit of 1024 is for programs that use `select`.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files cannot be raised");
+    }
 }
 
 /// One server a data directory: the lock lives as long as the process, however it ends.

@@ -55,6 +55,14 @@ enum Endpoint {
     Past(MicrovmId),
 }
 
+/// What a client token says of a `RunMicrovm`.
+enum Claim {
+    /// It was done before.
+    Made(Box<api::Microvm>),
+    /// It is to be done, under that id.
+    Free(MicrovmId),
+}
+
 impl Microvms {
     /// Takes up every microVM of the store where it stands.
     pub async fn load(shared: Arc<Shared>) -> Result<Arc<Self>, crate::store::StoreError> {
@@ -111,10 +119,10 @@ impl Microvms {
             .unwrap_or_else(|| vec![ManagedConnector::HttpIngress.arn(region)]);
         let inherited = version.configuration.egress_network_connectors.clone().unwrap_or_default();
         let egress_connectors = chosen(&input.egress_network_connectors).unwrap_or(inherited);
-        let id = MicrovmId::new(Uuid::new_v4());
-        if let Some(replay) = self.replay(caller, &input, id).await? {
-            return Ok(replay);
-        }
+        let id = match self.claim(caller, &input).await? {
+            Claim::Made(view) => return Ok(*view),
+            Claim::Free(id) => id,
+        };
         let record = MicrovmRecord {
             id,
             account: caller.account.clone(),
@@ -136,6 +144,10 @@ impl Microvms {
             saved_dir: None,
         };
         if let Err(error) = store.insert_microvm(&record).await {
+            // Two calls with one client token share an id: the other one came first.
+            if let Ok(view) = self.get(caller, id).await {
+                return Ok(view);
+            }
             if let Some(token) = &input.client_token {
                 let _ = store.forget_token(&caller.account, "RunMicrovm", token).await;
             }
@@ -146,14 +158,11 @@ impl Microvms {
         Ok(view)
     }
 
-    /// The microVM of an earlier call with the same client token.
-    async fn replay(
-        &self,
-        caller: &Caller,
-        input: &RunMicrovmInput,
-        id: MicrovmId,
-    ) -> Result<Option<api::Microvm>, ApiError> {
-        let Some(token) = &input.client_token else { return Ok(None) };
+    /// Finds the microVM of an earlier call with the same client token. A token without a microVM is that of a server which
+    /// was killed between the two, or of a call that is just ahead: its id is used, so that there is one microVM at most.
+    async fn claim(&self, caller: &Caller, input: &RunMicrovmInput) -> Result<Claim, ApiError> {
+        let id = MicrovmId::new(Uuid::new_v4());
+        let Some(token) = &input.client_token else { return Ok(Claim::Free(id)) };
         let fingerprint = tokens::fingerprint(input)?;
         let known = self
             .shared
@@ -162,11 +171,15 @@ impl Microvms {
             .await
             .map_err(internal)?;
         match known {
-            Remembered::New => Ok(None),
+            Remembered::New => Ok(Claim::Free(id)),
             Remembered::Different => Err(ApiError::client_token_reused()),
             Remembered::Same(resource) => {
                 let id = resource.parse().map_err(|_| ApiError::internal())?;
-                Ok(Some(self.get(caller, id).await?))
+                match self.get(caller, id).await {
+                    Ok(view) => Ok(Claim::Made(Box::new(view))),
+                    Err(error) if error.status() == 404 => Ok(Claim::Free(id)),
+                    Err(error) => Err(error),
+                }
             }
         }
     }
