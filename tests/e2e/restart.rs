@@ -96,13 +96,3 @@ fn two_servers_never_share_a_data_directory() {
     assert!(said.stderr.contains("in use"), "{}", said.stderr);
     server.hearth(&["ls"]).ok();
 }
-
-#[test]
-fn private_files_are_private() {
-    use std::os::unix::fs::PermissionsExt;
-    let server = with_image();
-    let mode = |name: &str| fs::metadata(server.data_dir.join(name)).unwrap().permissions().mode() & 0o777;
-    for name in ["credentials.json", "token-keys.json", "ca/ca.key"] {
-        assert_eq!(mode(name) & 0o077, 0, "{name}: {:o}", mode(name));
-    }
-}

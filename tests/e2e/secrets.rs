@@ -32,3 +32,20 @@ print(key)";
         assert!(![secret.as_str(), &token, variable].iter().any(|text| line.contains(text)), "{line}");
     }
 }
+
+#[test]
+fn only_the_owner_reads_what_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let server = server();
+    build(&server, "hello", &[]).ok();
+    let private =
+        ["hearth.db", "hearth.db-wal", "credentials.json", "token-keys.json", "ca/ca.key", "s3", "logs", "images"];
+    for name in private {
+        let path = server.data_dir.join(name);
+        let mode = std::fs::metadata(&path).unwrap_or_else(|error| panic!("{name}: {error}")).permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{name} has mode {:o}", mode & 0o777);
+    }
+    let bundle = server.data_dir.join("ca/bundle.pem");
+    let mode = std::fs::metadata(&bundle).expect("bundle").permissions().mode();
+    assert_eq!(mode & 0o444, 0o444, "whoever is handed the CA bundle can read it");
+}
