@@ -1,7 +1,5 @@
 //! A server that is killed at any moment loses nothing; one that is told to stop goes in order.
 
-use std::fs;
-
 use super::{run, served, server, state, with_image};
 
 #[test]
