@@ -184,7 +184,8 @@ pub struct Build {
     pub run_environment: BTreeMap<String, String>,
     /// CA bundle that RUN steps trust; default: `SSL_CERT_FILE`, else the system's.
     pub ca_bundle: Option<PathBuf>,
-    /// Images to use instead of names that no registry can be reached for: name to `stand-in`.
+    /// Images to use instead of names that no registry can be reached for: name to `stand-in` (hearth's own base) or to another
+    /// image's name.
     pub alias: BTreeMap<String, String>,
 }
 

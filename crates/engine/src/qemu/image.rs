@@ -13,7 +13,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     os::unix::fs::{MetadataExt, PermissionsExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
@@ -33,11 +33,24 @@ pub struct Sheet {
     pub hardware: Hardware,
     /// `kvm` or `tcg`: processor state of one does not load into the other.
     pub acceleration: String,
+    /// Name of the root file system whose QEMU wrote it: another version's may not read it.
+    pub root: String,
 }
 
 impl Sheet {
-    pub fn new(hardware: Hardware, acceleration: &str) -> Self {
-        Sheet { format: FORMAT, hardware, acceleration: acceleration.to_owned() }
+    pub fn new(hardware: Hardware, acceleration: &str, root: &Path) -> Self {
+        let root = root.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Sheet { format: FORMAT, hardware, acceleration: acceleration.to_owned(), root }
+    }
+
+    /// The root file system to run it from: the one it was made with, which stays beside the present one.
+    pub fn root(&self, present: &Path) -> Result<PathBuf, EngineError> {
+        let root = present.with_file_name(&self.root);
+        if root.is_dir() {
+            return Ok(root);
+        }
+        let message = format!("the QEMU that made the image, {}, is gone; build the image again", root.display());
+        Err(EngineError::Host(message))
     }
 
     /// Reads the sheet of a sealed image.
@@ -75,4 +88,31 @@ pub fn seal(path: &Path) -> io::Result<()> {
 /// Bytes that a (sparse) file takes on disk; 0 when it is missing.
 pub fn bytes_on_disk(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |meta| meta.blocks() * 512)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_runs_from_the_root_that_made_it_or_says_that_it_is_gone() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let (old, new) = (dir.path().join("vmm-root-1"), dir.path().join("vmm-root-2"));
+        fs::create_dir(&old).expect("old root");
+        let sheet = Sheet::new(Hardware { memory_mib: 512, vcpus: 1 }, "tcg", &old);
+        assert_eq!(sheet.root(&new).expect("still there"), old);
+        fs::remove_dir(&old).expect("gone");
+        let error = sheet.root(&new).expect_err("gone").to_string();
+        assert!(error.contains("vmm-root-1") && error.contains("build the image again"), "{error}");
+    }
+
+    #[test]
+    fn a_sheet_reads_back_and_a_damaged_one_is_refused() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let sheet = Sheet::new(Hardware { memory_mib: 512, vcpus: 2 }, "kvm", Path::new("/cache/vmm-root-1"));
+        sheet.write(dir.path()).expect("write");
+        assert_eq!(Sheet::of_boot(dir.path()).expect("read"), sheet);
+        fs::write(dir.path().join(SHEET), b"{").expect("damage");
+        assert!(Sheet::of_boot(dir.path()).is_err());
+    }
 }

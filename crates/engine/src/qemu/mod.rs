@@ -72,7 +72,7 @@ impl QemuEngine {
 
     /// Boots with the given acceleration; what [`Engine::boot`] does after it has chosen.
     async fn boot_with(&self, spec: &BootSpec, acceleration: &str) -> Result<QemuMachine, EngineError> {
-        let sheet = Sheet::new(spec.hardware, acceleration);
+        let sheet = Sheet::new(spec.hardware, acceleration, &self.settings.root);
         let (settings, owned, line) = (self.settings.clone(), spec.clone(), kernel_line(acceleration));
         let for_spawn = sheet.clone();
         let spawned = blocking(move || {
@@ -102,11 +102,11 @@ impl QemuEngine {
     }
 
     async fn start_clone(&self, spec: &RestoreSpec, sheet: Sheet) -> Result<QemuMachine, EngineError> {
-        let (settings, owned, for_spawn) = (self.settings.clone(), spec.clone(), sheet.clone());
+        let (root, owned, for_spawn) = (sheet.root(&self.settings.root)?, spec.clone(), sheet.clone());
         let started = blocking(move || {
             prepare_clone(&owned)?;
             Launch {
-                root: &settings.root,
+                root: &root,
                 image_dir: &owned.image_dir,
                 machine_dir: &owned.machine_dir,
                 sheet: &for_spawn,
