@@ -144,7 +144,7 @@ impl Job<'_> {
             failure
         })?;
         sealed.snapshot.code_install_size_in_bytes = Some(built.code_bytes);
-        self.validate().await?;
+        self.validate(sealed.events).await?;
         self.log.line(&format!("[hearth] version {} is ready", self.version.version));
         Ok(sealed)
     }
@@ -332,7 +332,7 @@ impl Job<'_> {
     }
 
     /// `/validate` on a copy that is thrown away.
-    async fn validate(&self) -> Result<(), Failure> {
+    async fn validate(&self, events: u64) -> Result<(), Failure> {
         let hooks = self.version.configuration.hooks.unwrap_or_default();
         let (true, Some(port)) = (hooks.validate(), hooks.port) else { return Ok(()) };
         let asked = hooks.microvm_image_hooks.and_then(|hooks| hooks.validate_timeout_in_seconds);
@@ -342,18 +342,32 @@ impl Job<'_> {
         let spec = RestoreSpec { image_dir: self.image_dir.clone(), machine_dir, saved_dir: None };
         let machine = self.images.shared.engine.restore(spec).await?;
         let within = Duration::from_secs(seconds.into());
-        let outcome = self.unless_stopped(self.validate_copy(machine.as_ref(), port, within)).await;
+        let outcome = self.unless_stopped(self.validate_copy(machine.as_ref(), events, port, within)).await;
         machine.kill().await?;
         outcome
     }
 
-    async fn validate_copy(&self, machine: &dyn Machine, port: u16, within: Duration) -> Result<(), Failure> {
+    async fn validate_copy(
+        &self,
+        machine: &dyn Machine,
+        events: u64,
+        port: u16,
+        within: Duration,
+    ) -> Result<(), Failure> {
         machine.resume().await.map_err(GuestError::from)?;
         let agent = Guest::connect(machine, crate::microvms::guest::ANSWER_WITHIN).await?;
         agent.renew(identity("localhost", Uuid::new_v4())?).await?;
-        hooks::poll(Target { agent: &agent, port }, Hook::Validate, within)
-            .await
-            .map_err(|error| Failure::new(build_hook_reason(Hook::Validate, &error)))
+        let log = self.log.clone();
+        let guest = Guest::follow(agent, events, move |_, line| log.line(line)).await?;
+        let validated = tokio::select! {
+            outcome = hooks::poll(Target { agent: &guest.agent, port }, Hook::Validate, within) => {
+                outcome.map_err(|error| Failure::new(build_hook_reason(Hook::Validate, &error)))
+            }
+            code = guest.exited() => Err(Failure::new(format!("Container Stopped with Exit Code: {code}"))),
+            () = machine.wait() => Err(Failure::coded(FailureCode::InternalPlatformError, "the guest ended")),
+        };
+        guest.release().await;
+        validated
     }
 }
 

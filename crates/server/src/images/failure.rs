@@ -54,6 +54,11 @@ impl From<GuestError> for Failure {
     fn from(error: GuestError) -> Self {
         match error {
             GuestError::Engine(error) => error.into(),
+            // What a guest refuses is what the image asks of it: a USER that does not exist, a WORKDIR that cannot be.
+            GuestError::Agent(AgentError::Guest { what: "start", message }) => Failure::coded(
+                FailureCode::ContainerBuildFailed,
+                format!("The container could not be started: {message}"),
+            ),
             GuestError::Agent(AgentError::Guest { what, message }) => {
                 Failure::coded(FailureCode::InternalPlatformError, format!("{what} failed in the guest: {message}"))
             }

@@ -14,7 +14,7 @@ use super::{
     guest::{ANSWER_WITHIN, Guest, GuestError, identity},
 };
 use crate::{
-    hooks::{Hook, HookError, iso8601},
+    hooks::{self, Hook, HookError, Target, iso8601},
     logs::{Stream, group_of},
     shared::{Shared, now},
     store::MicrovmRecord,
@@ -26,6 +26,9 @@ const BREATH: Duration = Duration::from_secs(1);
 const ADOPT_TRIES: u32 = 5;
 /// How often a channel that broke under a running machine is opened again.
 const RELINK_TRIES: u32 = 3;
+
+/// An application that ends in the middle of a hook breaks the connection first; within this time its end is told.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// `stateReason` of a microVM whose machine is gone; our own words.
 pub const ENDED: &str = "The MicroVM's machine ended unexpectedly.";
@@ -43,6 +46,33 @@ pub struct Live {
     pub machine: Box<dyn Machine>,
     /// The guest.
     pub guest: Guest,
+}
+
+/// How a hook went wrong.
+pub enum Unwell {
+    /// It failed, in the service's words.
+    Failed(String),
+    /// The application ended under it.
+    Exited(i32),
+}
+
+impl Live {
+    /// Calls a hook of the application.
+    pub async fn hook(&self, port: u16, hook: Hook, body: Option<String>, within: Duration) -> Result<(), Unwell> {
+        let error = tokio::select! {
+            outcome = hooks::call(Target { agent: &self.guest.agent, port }, hook, body, within) => match outcome {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            },
+            code = self.guest.exited() => return Err(Unwell::Exited(code)),
+        };
+        if matches!(error, HookError::Broken(_) | HookError::Refused(_))
+            && let Ok(code) = tokio::time::timeout(LAST_WORD, self.guest.exited()).await
+        {
+            return Err(Unwell::Exited(code));
+        }
+        Err(Unwell::Failed(hook_reason(hook, &error)))
+    }
 }
 
 impl Driver {
@@ -211,6 +241,10 @@ impl Driver {
             }
             return;
         };
+        if record.life.waking && self.checkpoint_dir(&record).is_dir() {
+            self.lie_down(&record).await;
+            return;
+        }
         let checkpointed = record.life.state == State::Suspending && self.checkpoint_dir(&record).is_dir();
         if checkpointed || record.life.state == State::Pending {
             return;
@@ -254,6 +288,20 @@ impl Driver {
             _ if record.life.state == State::Terminating => {}
             _ => self.apply(Input::Lost(ENDED.into()), |_| {}).await,
         }
+    }
+
+    /// An earlier server could not wake it, wrote a new checkpoint and was killed before it could say so: this says so.
+    async fn lie_down(&self, record: &MicrovmRecord) {
+        if let Err(error) = self.shared.engine.reclaim(&self.shared.microvm_dir(record.id)).await {
+            tracing::error!(microvm = %record.id, %error, "what is left of its machine cannot be ended");
+            return;
+        }
+        let dir = self.checkpoint_dir(record);
+        self.apply(Input::ResumeFailed("The MicroVM could not be resumed.".into()), |record| {
+            record.machine = None;
+            record.saved_dir = Some(dir);
+        })
+        .await;
     }
 
     /// Where the checkpoint of this suspend (or failed resume) goes: named by the generation, so that each is new. It

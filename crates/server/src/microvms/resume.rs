@@ -4,11 +4,11 @@ use engine::RestoreSpec;
 use lifecycle::microvms::Input;
 
 use super::{
-    driver::{Driver, ENDED, Live, hook_reason},
+    driver::{Driver, ENDED, Live, Unwell},
     guest::GuestError,
 };
 use crate::{
-    hooks::{self, Hook, Target},
+    hooks::Hook,
     shared::{outside, remove_dir},
     store::MicrovmRecord,
 };
@@ -31,7 +31,6 @@ impl Driver {
         };
         let verdict = tokio::select! {
             verdict = self.resume_hook(&record, &live) => verdict,
-            code = live.guest.exited() => { self.live = Some(live); self.apply(Input::Exited(code), |_| {}).await; return }
             () = self.superseded(&record) => { self.live = Some(live); return }
         };
         match verdict {
@@ -42,7 +41,11 @@ impl Driver {
                 self.apply(Input::Resumed, |_| {}).await;
                 self.cell.open_gate(agent);
             }
-            Err(reason) => self.back_to_sleep(&record, live, reason).await,
+            Err(Unwell::Exited(code)) => {
+                self.live = Some(live);
+                self.apply(Input::Exited(code), |_| {}).await;
+            }
+            Err(Unwell::Failed(reason)) => self.back_to_sleep(&record, live, reason).await,
         }
     }
 
@@ -89,12 +92,10 @@ impl Driver {
         }
     }
 
-    async fn resume_hook(&self, record: &MicrovmRecord, live: &Live) -> Result<(), String> {
+    async fn resume_hook(&self, record: &MicrovmRecord, live: &Live) -> Result<(), Unwell> {
         let (true, Some(port)) = (record.hooks.resume(), record.hooks.port) else { return Ok(()) };
         let within = self.hook_time(record.hooks.microvm_hooks.and_then(|hooks| hooks.resume_timeout_in_seconds));
-        hooks::call(Target { agent: &live.guest.agent, port }, Hook::Resume, None, within)
-            .await
-            .map_err(|error| hook_reason(Hook::Resume, &error))
+        live.hook(port, Hook::Resume, None, within).await
     }
 
     async fn back_to_sleep(&mut self, record: &MicrovmRecord, live: Live, reason: String) {

@@ -4,11 +4,11 @@ use engine::{EngineError, RestoreSpec};
 use lifecycle::microvms::Input;
 
 use super::{
-    driver::{Driver, Live, hook_reason},
+    driver::{Driver, Live, Unwell},
     guest::GuestError,
 };
 use crate::{
-    hooks::{self, Hook, Target},
+    hooks::Hook,
     shared::{outside, remove_dir},
     store::MicrovmRecord,
 };
@@ -23,7 +23,6 @@ impl Driver {
                 let agent = live.guest.agent.clone();
                 let verdict = tokio::select! {
                     verdict = self.run_hook(&record, &live) => verdict,
-                    code = live.guest.exited() => Err(Input::Exited(code)),
                     () = self.superseded(&record) => { self.live = Some(live); return }
                 };
                 self.live = Some(live);
@@ -79,8 +78,9 @@ impl Driver {
             body["runHookPayload"] = payload.expose().as_str().into();
         }
         let within = self.hook_time(record.hooks.microvm_hooks.and_then(|hooks| hooks.run_timeout_in_seconds));
-        hooks::call(Target { agent: &live.guest.agent, port }, Hook::Run, Some(body.to_string()), within)
-            .await
-            .map_err(|error| Input::StartFailed(hook_reason(Hook::Run, &error)))
+        live.hook(port, Hook::Run, Some(body.to_string()), within).await.map_err(|unwell| match unwell {
+            Unwell::Failed(reason) => Input::StartFailed(reason),
+            Unwell::Exited(code) => Input::Exited(code),
+        })
     }
 }

@@ -3,9 +3,9 @@
 use engine::Machine;
 use lifecycle::microvms::Input;
 
-use super::driver::{Driver, ENDED, Live, hook_reason};
+use super::driver::{Driver, ENDED, Live, Unwell};
 use crate::{
-    hooks::{self, Hook, Target},
+    hooks::Hook,
     shared::{outside, remove_dir},
     store::MicrovmRecord,
 };
@@ -31,7 +31,6 @@ impl Driver {
         };
         let verdict = tokio::select! {
             verdict = self.suspend_hook(&record, &live) => verdict,
-            code = live.guest.exited() => Err(Input::Exited(code)),
             () = self.superseded(&record) => { self.live = Some(live); return }
         };
         if let Err(input) = verdict {
@@ -50,9 +49,10 @@ impl Driver {
     async fn suspend_hook(&self, record: &MicrovmRecord, live: &Live) -> Result<(), Input> {
         let (true, Some(port)) = (record.hooks.suspend(), record.hooks.port) else { return Ok(()) };
         let within = self.hook_time(record.hooks.microvm_hooks.and_then(|hooks| hooks.suspend_timeout_in_seconds));
-        hooks::call(Target { agent: &live.guest.agent, port }, Hook::Suspend, None, within)
-            .await
-            .map_err(|error| Input::SuspendRefused(hook_reason(Hook::Suspend, &error)))
+        live.hook(port, Hook::Suspend, None, within).await.map_err(|unwell| match unwell {
+            Unwell::Failed(reason) => Input::SuspendRefused(reason),
+            Unwell::Exited(code) => Input::Exited(code),
+        })
     }
 
     /// Freezes the machine into its checkpoint directory and ends it. On failure the machine runs on, and `live` is back.
