@@ -282,7 +282,7 @@ impl Job<'_> {
         guest.agent.start(container).await?;
         tokio::select! {
             ready = self.ready(&guest, built) => ready?,
-            code = guest.exited() => return Err(Failure::new(format!("Container Stopped with Exit Code: {code}"))),
+            code = guest.exited() => return Err(Failure::exited(code)),
             () = machine.wait() => return Err(Failure::coded(FailureCode::InternalPlatformError, "the guest ended")),
         }
         guest.agent.quiesce().await?;
@@ -363,7 +363,7 @@ impl Job<'_> {
             outcome = hooks::poll(Target { agent: &guest.agent, port }, Hook::Validate, within) => {
                 outcome.map_err(|error| Failure::new(build_hook_reason(Hook::Validate, &error)))
             }
-            code = guest.exited() => Err(Failure::new(format!("Container Stopped with Exit Code: {code}"))),
+            code = guest.exited() => Err(Failure::exited(code)),
             () = machine.wait() => Err(Failure::coded(FailureCode::InternalPlatformError, "the guest ended")),
         };
         guest.release().await;

@@ -31,6 +31,12 @@ impl Failure {
         Failure::new(format!("{}: {sentence}", code.as_str()))
     }
 
+    /// The application ended before it could be frozen, or under `/validate`: the sentence of spec 5.6; of a build AWS's is
+    /// not known.
+    pub fn exited(code: i32) -> Self {
+        Failure::coded(FailureCode::ContainerBuildFailed, format!("Container Stopped with Exit Code: {code}"))
+    }
+
     /// Our fault: the inside half into the log, the outside half onto the record.
     pub fn platform(error: &dyn std::fmt::Display, outside: &str) -> Self {
         tracing::error!(%error, "a build failed on our side");
