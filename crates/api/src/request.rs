@@ -14,7 +14,7 @@ use crate::{
 /// `labels` come from [`Operation::find`], `raw_query` is the part after `?` as sent.
 ///
 /// # Errors
-/// What the service answers: see [`check::check`](crate::schema::check::check) and [`Input::check`].
+/// What the service answers: see [`check::check`] and [`Input::check`].
 pub fn decode<I: Input>(labels: Labels, raw_query: &str, body: &[u8]) -> Result<I, ApiError> {
     let members = I::OPERATION.route().members;
     let mut request = read_body(members, body)?;

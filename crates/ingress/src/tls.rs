@@ -66,7 +66,7 @@ pub enum TlsError {
 }
 
 impl TlsSettings {
-    /// Settings for [`serve`](crate::serve): TLS 1.2 and 1.3, HTTP/2 preferred over HTTP/1.1 (spec 6.1). Gets the first
+    /// Settings for [`serve`](fn@crate::serve): TLS 1.2 and 1.3, HTTP/2 preferred over HTTP/1.1 (spec 6.1). Gets the first
     /// certificate at once, so that a wrong one is an error at start.
     pub fn server_config(self) -> Result<Arc<ServerConfig>, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());

@@ -93,11 +93,13 @@ impl QemuEngine {
             Ok(started) => QemuMachine::attach_new(started, &spec.machine_dir, &spec.image_dir, sheet, true).await,
             Err(e) => Err(e),
         };
-        attached.inspect_err(|_| {
+        attached.map_err(|error| {
+            let full = is_full(&spec.image_dir);
             process::sweep(&spec.machine_dir);
             for name in [image::MEMORY, image::DISK] {
                 let _ = fs::remove_file(spec.image_dir.join(name));
             }
+            if full { EngineError::DiskFull(spec.image_dir.clone()) } else { error }
         })
     }
 
@@ -127,6 +129,14 @@ impl QemuEngine {
         }
         Ok(machine)
     }
+}
+
+/// Less than this is a full disk.
+const FULL_BYTES: u64 = 1 << 20;
+
+/// Is the file system of `dir` full? A monitor that cannot get a page of its memory file dies without a word.
+fn is_full(dir: &std::path::Path) -> bool {
+    rustix::fs::statvfs(dir).is_ok_and(|system| system.f_bavail.saturating_mul(system.f_frsize) < FULL_BYTES)
 }
 
 fn prepare_boot(spec: &BootSpec) -> Result<(), EngineError> {

@@ -141,10 +141,10 @@ impl Job<'_> {
         let mut sealed = self.snapshot(&built).await.map_err(|mut failure| {
             failure.snapshot =
                 Some(SnapshotBuild { code_install_size_in_bytes: Some(built.code_bytes), ..SnapshotBuild::default() });
-            failure
+            failure.or_disk_full(&self.image_dir)
         })?;
         sealed.snapshot.code_install_size_in_bytes = Some(built.code_bytes);
-        self.validate(sealed.events).await?;
+        self.validate(sealed.events).await.map_err(|failure| failure.or_disk_full(&self.image_dir))?;
         self.log.line(&format!("[hearth] version {} is ready", self.version.version));
         Ok(sealed)
     }
