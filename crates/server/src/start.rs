@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use api::AccountId;
@@ -106,7 +107,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     for dir in [&data_dir, &run_dir, &config.cache_dir] {
         fs::create_dir_all(dir).map_err(at("cannot create", dir))?;
     }
-    let _lock = lock(&run_dir)?;
+    let _lock = lock(&run_dir).await?;
     // What others on this host have no business in: records with secrets, objects, output, memory. The CA must stay readable.
     for name in ["s3", "logs", "images", "microvms", "builds"] {
         private_dir(&data_dir.join(name))?;
@@ -232,14 +233,26 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// How long the lock of a server that was just killed may live on: a process that it was forking then holds it until its
+/// exec.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// Between two tries.
+const LOCK_AGAIN: Duration = Duration::from_millis(20);
+
 /// One server a data directory: the lock lives as long as the process, however it ends.
-fn lock(run_dir: &Path) -> Result<fs::File, ServeError> {
+async fn lock(run_dir: &Path) -> Result<fs::File, ServeError> {
     let path = run_dir.join("lock");
     let file = fs::File::create(&path).map_err(at("cannot create", &path))?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(ServeError::InUse(run_dir.parent().unwrap_or(run_dir).to_owned())),
-        Err(e) => Err(at("cannot lock", &path)(e.into())),
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < deadline => tokio::time::sleep(LOCK_AGAIN).await,
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                return Err(ServeError::InUse(run_dir.parent().unwrap_or(run_dir).to_owned()));
+            }
+            Err(e) => return Err(at("cannot lock", &path)(e.into())),
+        }
     }
 }
 
