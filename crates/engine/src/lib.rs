@@ -210,3 +210,12 @@ impl EngineError {
         EngineError::Io { what: format!("{} {}", what.into(), path.display()), source }
     }
 }
+
+/// Less free space than this, in bytes, is a full disk.
+const FULL_BYTES: u64 = 1 << 20;
+
+/// Is the file system of `path` full? Asked after a failure: a machine whose host's disk ran full dies or stands still, and
+/// does not say why.
+pub fn disk_is_full(path: &std::path::Path) -> bool {
+    rustix::fs::statvfs(path).is_ok_and(|system| system.f_bavail.saturating_mul(system.f_frsize) < FULL_BYTES)
+}

@@ -94,7 +94,8 @@ impl QemuEngine {
             Err(e) => Err(e),
         };
         attached.map_err(|error| {
-            let full = is_full(&spec.image_dir);
+            // A monitor that cannot get a page of its memory file dies without a word.
+            let full = crate::disk_is_full(&spec.image_dir);
             process::sweep(&spec.machine_dir);
             for name in [image::MEMORY, image::DISK] {
                 let _ = fs::remove_file(spec.image_dir.join(name));
@@ -129,14 +130,6 @@ impl QemuEngine {
         }
         Ok(machine)
     }
-}
-
-/// Less than this is a full disk.
-const FULL_BYTES: u64 = 1 << 20;
-
-/// Is the file system of `dir` full? A monitor that cannot get a page of its memory file dies without a word.
-fn is_full(dir: &std::path::Path) -> bool {
-    rustix::fs::statvfs(dir).is_ok_and(|system| system.f_bavail.saturating_mul(system.f_frsize) < FULL_BYTES)
 }
 
 fn prepare_boot(spec: &BootSpec) -> Result<(), EngineError> {

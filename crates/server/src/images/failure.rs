@@ -37,15 +37,9 @@ impl Failure {
         Failure::coded(FailureCode::ContainerBuildFailed, format!("Container Stopped with Exit Code: {code}"))
     }
 
-    /// A guest whose host's disk ran full does not say so: its machine dies or stands still. With less than this free, that
-    /// is why.
-    const FULL_BYTES: u64 = 1 << 20;
-
     /// This failure, or the full disk that is behind it: of the file system that holds `dir`.
     pub fn or_disk_full(self, dir: &std::path::Path) -> Self {
-        let full = rustix::fs::statvfs(dir)
-            .is_ok_and(|system| system.f_bavail.saturating_mul(system.f_frsize) < Self::FULL_BYTES);
-        if self.stopped || !full {
+        if self.stopped || !engine::disk_is_full(dir) {
             return self;
         }
         tracing::warn!(reason = self.reason, dir = %dir.display(), "a build failed for want of disk space");
