@@ -9,6 +9,7 @@
 //! logs        output of builds and applications
 //! ```
 
+mod by_account;
 pub mod config;
 pub mod edge;
 mod failure;

@@ -23,6 +23,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    by_account,
     config::{Config, EngineKind},
     edge::{self, Edge, s3::S3Store},
     images::Images,
@@ -108,6 +109,11 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
         fs::create_dir_all(dir).map_err(at("cannot create", dir))?;
     }
     let _lock = lock(&run_dir).await?;
+    let account = config.file.account.0.clone();
+    for name in ["s3", "logs"] {
+        let dir = data_dir.join(name);
+        by_account::settle(&dir, &account).map_err(at("cannot sort by account", &dir))?;
+    }
     // What others on this host have no business in: records with secrets, objects, output, memory. The CA must stay readable.
     for name in ["s3", "logs", "images", "microvms", "builds"] {
         private_dir(&data_dir.join(name))?;
@@ -130,9 +136,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let tls = tls(&config, &ca)?;
     let tokens = Arc::new(TokenKeys::load_or_create(&data_dir.join("token-keys.json")).map_err(part)?);
     let credentials = data_dir.join("credentials.json");
-    let keys = Arc::new(
-        LocalKeys::load_or_create(&credentials, &config.file.account.0).map_err(at("cannot use", &credentials))?,
-    );
+    let keys = Arc::new(LocalKeys::load_or_create(&credentials, &account).map_err(at("cannot use", &credentials))?);
     let s3 = S3Store::new(&data_dir.join("s3"), keys.clone(), &S3Store::BASE_DOMAINS).map_err(part)?;
     let store_path = data_dir.join("hearth.db");
     private_file(&store_path)?;
@@ -149,7 +153,6 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     );
 
     let region = config.file.region.0.clone();
-    let account = config.file.account.0.clone();
     let scheme = if config.file.api_tls { "https" } else { "http" };
     let api_tls = config.file.api_tls.then(|| tokio_rustls::TlsAcceptor::from(tls.clone()));
     let shared = Arc::new(Shared {

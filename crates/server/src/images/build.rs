@@ -76,7 +76,7 @@ impl Images {
 
         let name = format!("build/{}/{}", version.version, version.build.id);
         let group = group_of(arn.name(), version.configuration.logging.as_ref());
-        let stream = group.and_then(|group| self.shared.logs.stream(&group, &name).ok());
+        let stream = group.and_then(|group| self.shared.logs.stream(arn.account(), &group, &name).ok());
         let job = Job {
             images: self,
             image: &image,
@@ -191,7 +191,8 @@ impl Job<'_> {
         let uri = self.version.configuration.code_artifact.s3();
         self.log.line(&format!("[hearth] fetching {uri}"));
         let artifact = self.work_dir.join("artifact.zip");
-        match self.images.shared.s3.fetch(uri.bucket(), uri.key(), &artifact).await {
+        let account = &self.image.account;
+        match self.images.shared.s3.fetch(account, uri.bucket(), uri.key(), &artifact).await {
             Ok(bytes) => {
                 self.log.line(&format!("[hearth] {bytes} bytes"));
                 Ok(artifact)

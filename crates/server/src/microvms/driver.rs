@@ -220,7 +220,7 @@ impl Driver {
                 format!("{}[{}]{}", started.strftime("%Y/%m/%d"), record.version, record.id)
             }
         };
-        match self.shared.logs.stream(&group, &stream) {
+        match self.shared.logs.stream(&record.account, &group, &stream) {
             Ok(stream) => Some(stream),
             Err(error) => {
                 tracing::error!(microvm = %record.id, %error, "the log stream cannot be opened");

@@ -14,6 +14,9 @@ use uuid::Uuid;
 pub const KEY: &str = "AKIAHEARTH00000EDGE1";
 pub const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 pub const ACCOUNT: &str = "111122223333";
+/// A second account, and its key; the secret is the same.
+pub const OTHER_ACCOUNT: &str = "444455556666";
+pub const OTHER_KEY: &str = "AKIAHEARTH00000EDGE2";
 
 pub struct TwoKeys;
 
@@ -22,7 +25,7 @@ impl Keys for TwoKeys {
     async fn secret(&self, access_key_id: &str) -> Option<Credential> {
         let account = match access_key_id {
             KEY => ACCOUNT,
-            "AKIAHEARTH00000EDGE2" => "444455556666",
+            OTHER_KEY => OTHER_ACCOUNT,
             _ => return None,
         };
         Some(Credential { secret: Sensitive::new(SECRET.to_owned()), account: account.parse().unwrap() })
