@@ -18,6 +18,8 @@ enumeration! {
         Validation = "ValidationException",
         /// Tags and connectors. 400.
         InvalidParameterValue = "InvalidParameterValueException",
+        /// Logs: bad input. 400.
+        InvalidParameter = "InvalidParameterException",
         /// A quota is used up. 402.
         ServiceQuotaExceeded = "ServiceQuotaExceededException",
         /// Not allowed. 403.
@@ -38,6 +40,8 @@ enumeration! {
         InsufficientCapacity = "InsufficientCapacityException",
         /// Tags and connectors. 500.
         Service = "ServiceException",
+        /// Logs: our fault. 500.
+        ServiceUnavailable = "ServiceUnavailableException",
         /// The request could not be read. 400.
         Serialization = "SerializationException",
         /// No such operation. 404.
@@ -51,7 +55,8 @@ impl ErrorKind {
     /// The HTTP status.
     pub const fn status(self) -> u16 {
         match self {
-            ErrorKind::Validation | ErrorKind::InvalidParameterValue | ErrorKind::Serialization => 400,
+            ErrorKind::Validation | ErrorKind::InvalidParameterValue | ErrorKind::InvalidParameter => 400,
+            ErrorKind::Serialization => 400,
             ErrorKind::ServiceQuotaExceeded => 402,
             ErrorKind::AccessDenied => 403,
             ErrorKind::ResourceNotFound | ErrorKind::UnknownOperation => 404,
@@ -59,6 +64,7 @@ impl ErrorKind {
             ErrorKind::RequestTooLarge => 413,
             ErrorKind::Throttling | ErrorKind::TooManyRequests => 429,
             ErrorKind::InternalServer | ErrorKind::InsufficientCapacity | ErrorKind::Service => 500,
+            ErrorKind::ServiceUnavailable => 500,
         }
     }
 
