@@ -2,8 +2,13 @@
 //!
 //! All times are milliseconds since the epoch. Absent members of answers are left out, as this service does.
 
+mod json;
+mod pattern;
+
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
+
+pub use pattern::FilterPattern;
 
 use crate::{
     AccountId, ApiError, ErrorKind, Region,
@@ -403,6 +408,16 @@ pub struct FilterLogEventsInput {
 /// 2024-01-01, milliseconds since the epoch: newest-first searches may not reach further back.
 const NEWEST_FIRST_SINCE: i64 = 1_704_067_200_000;
 
+impl FilterLogEventsInput {
+    /// What an event must hold.
+    ///
+    /// # Errors
+    /// `InvalidParameterException`; [`LogsInput::check`] has found it.
+    pub fn pattern(&self) -> Result<FilterPattern, ApiError> {
+        FilterPattern::parse(self.filter_pattern.as_deref().unwrap_or_default())
+    }
+}
+
 impl LogsInput for FilterLogEventsInput {
     const OPERATION: LogsOperation = LogsOperation::FilterLogEvents;
 
@@ -416,6 +431,7 @@ impl LogsInput for FilterLogEventsInput {
                 "startFromHead can be false only with a startTime on or after Jan 1, 2024 00:00:00 UTC",
             ));
         }
+        self.pattern()?;
         self.group.check()
     }
 }
