@@ -5,7 +5,7 @@
 //!   dispatch.rs   which service? by the scope of the signature, else by the path
 //!     lambda.rs     route -> decode -> Operations          REST-JSON
 //!     sts.rs        GetCallerIdentity                      query, XML
-//!     logs.rs       nothing yet, and says so               JSON 1.1
+//!     logs.rs       CloudWatch Logs' reading side          JSON 1.1
 //!     s3/           s3s over a directory, same keys        XML
 //!   gate.rs       bounded body, SigV4 -> Caller            for all but S3, which verifies by itself
 //!   answer.rs     answers and errors become HTTP here and nowhere else
@@ -39,7 +39,7 @@ pub struct Edge {
     pub s3: s3::S3Store,
     /// The only region that signatures for other services than S3 may be scoped to.
     pub region: Region,
-    /// What `/hearth/v1/logs` reads.
+    /// What `logs` and `/hearth/v1/logs` read.
     pub logs: Arc<crate::logs::Logs>,
 }
 

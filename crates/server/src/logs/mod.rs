@@ -6,6 +6,7 @@
 
 mod file;
 mod names;
+mod query;
 
 use std::{
     collections::HashMap,
@@ -19,9 +20,10 @@ use std::{
 
 use api::AccountId;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 pub use file::{Backward, Event, Forward, LogFile};
+pub use query::Query;
 
 /// One line of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +42,7 @@ pub struct Logs {
     dir: PathBuf,
     open: Mutex<HashMap<PathBuf, Weak<Stream>>>,
     changed: watch::Sender<u64>,
+    turns: Arc<Semaphore>,
 }
 
 /// How far a reader is in each stream, in bytes.
@@ -64,6 +67,8 @@ struct State {
 
 /// Longest text of a line, bytes (the service's own bound); the rest is cut off.
 const MAX_TEXT_BYTES: usize = 1024 * 1024;
+/// Questions that are answered at a time.
+const TURNS: usize = 8;
 /// About as much text as one [`Logs::read`] returns, bytes.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
@@ -71,7 +76,8 @@ impl Logs {
     /// The groups below that directory, which is made when it is missing.
     pub fn new(dir: PathBuf) -> io::Result<Arc<Self>> {
         fs::create_dir_all(&dir)?;
-        Ok(Arc::new(Logs { dir, open: Mutex::new(HashMap::new()), changed: watch::Sender::new(0) }))
+        let (open, changed) = (Mutex::new(HashMap::new()), watch::Sender::new(0));
+        Ok(Arc::new(Logs { dir, open, changed, turns: Arc::new(Semaphore::new(TURNS)) }))
     }
 
     /// Opens a stream for appending; all holders of one stream share it.
@@ -153,6 +159,11 @@ impl Logs {
     /// When a stream came into being, milliseconds since the epoch.
     pub fn stream_born(&self, account: &AccountId, group: &str, stream: &str) -> io::Result<i64> {
         Ok(born(&fs::metadata(self.path(account, group, stream)?)?))
+    }
+
+    /// A turn at [`Query`]'s questions: so many pages, and no more, are in memory at a time.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.turns).acquire_owned().await.ok()
     }
 
     /// Changes whenever any stream has grown.

@@ -16,7 +16,10 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use server::edge::{self, Edge, s3::S3Store};
+use server::{
+    edge::{self, Edge, s3::S3Store},
+    logs::Logs,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
@@ -30,6 +33,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub stub: Arc<Stub>,
     pub s3: S3Store,
+    pub logs: Arc<Logs>,
     pub dir: tempfile::TempDir,
     pub shutdown: CancellationToken,
     pub task: JoinHandle<()>,
@@ -46,16 +50,17 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let s3 = S3Store::new(&dir.path().join("s3"), Arc::new(TwoKeys), &S3Store::BASE_DOMAINS).unwrap();
         let stub = Stub::new();
+        let logs = Logs::new(dir.path().join("logs")).unwrap();
         let edge = Edge {
             keys: Arc::new(TwoKeys),
             operations: Arc::clone(&stub) as _,
             s3: s3.clone(),
             region: "us-east-1".parse().unwrap(),
-            logs: server::logs::Logs::new(dir.path().join("logs")).unwrap(),
+            logs: Arc::clone(&logs),
         };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(edge::serve(listener, tls, Arc::new(edge), shutdown.clone()));
-        Server { address, stub, s3, dir, shutdown, task }
+        Server { address, stub, s3, logs, dir, shutdown, task }
     }
 
     pub fn call<'a>(&'a self, method: &'a str, path: &'a str) -> Call<'a> {
