@@ -6,7 +6,7 @@
 //!   images      what builds images
 //!   microvms    what drives microVMs: one file a verb
 //! store       SQLite: the only thing that must survive, beside files named by it
-//! logs        output of builds and applications
+//! logs        output of builds and applications: writing, following, and CloudWatch Logs' questions
 //! ```
 
 mod by_account;
