@@ -12,6 +12,8 @@ use crate::{
     images::Images,
     microvms::Microvms,
     shared::now,
+    store::MicrovmRecord,
+    tokens,
 };
 
 /// See the module.
@@ -58,6 +60,14 @@ impl Operations for ControlPlane {
         self.images.delete(caller, input.image_identifier).await
     }
 
+    async fn update_microvm_image(
+        &self,
+        caller: &Caller,
+        input: UpdateMicrovmImageInput,
+    ) -> Result<UpdateMicrovmImageOutput, ApiError> {
+        self.images.update(caller, input).await
+    }
+
     async fn get_microvm_image_version(
         &self,
         caller: &Caller,
@@ -73,6 +83,22 @@ impl Operations for ControlPlane {
         input: ListMicrovmImageVersionsInput,
     ) -> Result<ListMicrovmImageVersionsOutput, ApiError> {
         self.images.versions(caller, input).await
+    }
+
+    async fn update_microvm_image_version(
+        &self,
+        caller: &Caller,
+        input: UpdateMicrovmImageVersionInput,
+    ) -> Result<UpdateMicrovmImageVersionOutput, ApiError> {
+        self.images.set_status(caller, input).await
+    }
+
+    async fn delete_microvm_image_version(
+        &self,
+        caller: &Caller,
+        input: DeleteMicrovmImageVersionInput,
+    ) -> Result<DeleteMicrovmImageVersionOutput, ApiError> {
+        self.images.delete_version(caller, input.image_identifier, input.image_version).await
     }
 
     async fn get_microvm_image_build(
@@ -94,6 +120,7 @@ impl Operations for ControlPlane {
         input: ListMicrovmImageBuildsInput,
     ) -> Result<ListMicrovmImageBuildsOutput, ApiError> {
         let (image, version) = self.images.version(caller, &input.image_identifier, input.image_version).await?;
+        tokens::single_page(input.next_token.as_deref())?;
         let build = version.build_summary(&image);
         let wanted = input.architecture.is_none_or(|wanted| wanted == build.architecture)
             && input.chipset.is_none_or(|wanted| wanted == build.chipset)
@@ -104,8 +131,9 @@ impl Operations for ControlPlane {
     async fn list_managed_microvm_images(
         &self,
         _caller: &Caller,
-        _input: ListManagedMicrovmImagesInput,
+        input: ListManagedMicrovmImagesInput,
     ) -> Result<ListManagedMicrovmImagesOutput, ApiError> {
+        tokens::single_page(input.next_token.as_deref())?;
         Ok(self.images.managed())
     }
 
@@ -114,6 +142,7 @@ impl Operations for ControlPlane {
         _caller: &Caller,
         input: ListManagedMicrovmImageVersionsInput,
     ) -> Result<ListManagedMicrovmImageVersionsOutput, ApiError> {
+        tokens::single_page(input.next_token.as_deref())?;
         self.images.managed_versions(&input)
     }
 
@@ -161,23 +190,77 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: CreateMicrovmAuthTokenInput,
     ) -> Result<CreateMicrovmAuthTokenOutput, ApiError> {
-        let id = input.microvm_identifier;
-        let record = self.microvms.record(caller, id).await?;
-        if matches!(record.life.state, State::Terminated) {
-            return Err(ApiError::microvm_terminated(id));
-        }
         let ports = input.allowed_ports.iter().map(|port| match port {
             PortSpecification::Port(port) => TokenPorts::single(*port),
             PortSpecification::Range(range) => TokenPorts { start: range.start_port, end: range.end_port },
             PortSpecification::AllPorts(Unit {}) => TokenPorts::ALL,
         });
+        let record = self.live(caller, input.microvm_identifier).await?;
+        Ok(self.token(&record, Kind::Auth, ports.collect(), input.expiration_in_minutes))
+    }
+
+    async fn create_microvm_shell_auth_token(
+        &self,
+        caller: &Caller,
+        input: CreateMicrovmShellAuthTokenInput,
+    ) -> Result<CreateMicrovmShellAuthTokenOutput, ApiError> {
+        let record = self.live(caller, input.microvm_identifier).await?;
+        if !record.ingress.shell {
+            return Err(ApiError::no_shell_ingress());
+        }
+        Ok(self.token(&record, Kind::Shell, Vec::new(), input.expiration_in_minutes))
+    }
+
+    async fn tag_resource(&self, caller: &Caller, input: TagResourceInput) -> Result<TagResourceOutput, ApiError> {
+        match &input.resource {
+            TaggableArn::Image(arn) => self.images.tag(caller, arn, |tags| tags.extend(input.tags)).await?,
+            TaggableArn::Connector(arn) => return Err(ApiError::resource_not_found(arn)),
+        }
+        Ok(Unit {})
+    }
+
+    async fn untag_resource(
+        &self,
+        caller: &Caller,
+        input: UntagResourceInput,
+    ) -> Result<UntagResourceOutput, ApiError> {
+        match &input.resource {
+            TaggableArn::Image(arn) => {
+                self.images.tag(caller, arn, |tags| tags.retain(|key, _| !input.tag_keys.contains(key))).await?;
+            }
+            TaggableArn::Connector(arn) => return Err(ApiError::resource_not_found(arn)),
+        }
+        Ok(Unit {})
+    }
+
+    async fn list_tags(&self, caller: &Caller, input: ListTagsInput) -> Result<ListTagsOutput, ApiError> {
+        match &input.resource {
+            TaggableArn::Image(arn) => Ok(ListTagsOutput { tags: self.images.record(caller, arn).await?.tags }),
+            TaggableArn::Connector(arn) => Err(ApiError::resource_not_found(arn)),
+        }
+    }
+}
+
+impl ControlPlane {
+    /// The record of a microVM that is not over.
+    async fn live(&self, caller: &Caller, id: MicrovmId) -> Result<Arc<MicrovmRecord>, ApiError> {
+        let record = self.microvms.record(caller, id).await?;
+        match record.life.state {
+            State::Terminated => Err(ApiError::microvm_terminated(id)),
+            _ => Ok(record),
+        }
+    }
+
+    fn token(
+        &self,
+        record: &MicrovmRecord,
+        kind: Kind,
+        ports: Vec<TokenPorts>,
+        minutes: u32,
+    ) -> CreateMicrovmAuthTokenOutput {
         let seconds = u64::try_from(now() / 1000).unwrap_or_default();
-        let claims = Claims {
-            microvm: id.to_string(),
-            kind: Kind::Auth,
-            ports: ports.collect(),
-            expires_at: seconds + u64::from(input.expiration_in_minutes) * 60,
-        };
-        Ok(CreateMicrovmAuthTokenOutput::new(self.tokens.mint(&claims).into_string()))
+        let expires_at = seconds + u64::from(minutes) * 60;
+        let claims = Claims { microvm: record.id.to_string(), kind, ports, expires_at };
+        CreateMicrovmAuthTokenOutput::new(self.tokens.mint(&claims).into_string())
     }
 }

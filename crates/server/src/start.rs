@@ -33,6 +33,7 @@ use crate::{
     operations::ControlPlane,
     shared::{Boot, Shared},
     store::{Store, StoreError},
+    tokens::Cursors,
 };
 
 /// Why the server does not start.
@@ -142,7 +143,8 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     private_file(&store_path)?;
     let store = Store::open(&store_path).await?;
     let logs_dir = logs::dir_of(&data_dir);
-    let logs = Logs::new(logs_dir.clone()).map_err(at("cannot open", &logs_dir))?;
+    let cursor_key = store.cursor_key().await?;
+    let logs = Logs::new(logs_dir.clone(), cursor_key.clone()).map_err(at("cannot open", &logs_dir))?;
     let tools = Tools::prepare(&config).await?;
     let capabilities = tools.engine.capabilities();
     tracing::info!(
@@ -155,7 +157,9 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let region = config.file.region.0.clone();
     let scheme = if config.file.api_tls { "https" } else { "http" };
     let api_tls = config.file.api_tls.then(|| tokio_rustls::TlsAcceptor::from(tls.clone()));
+    let cursors = Arc::new(Cursors::new(cursor_key));
     let shared = Arc::new(Shared {
+        cursors,
         builds: Semaphore::new(config.file.build.concurrent),
         config,
         ingress_port: ingress_address.port(),

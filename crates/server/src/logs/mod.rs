@@ -22,6 +22,8 @@ use api::AccountId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::tokens::Cursors;
+
 pub use file::{Backward, Event, Forward, LogFile};
 pub use query::Query;
 
@@ -37,12 +39,12 @@ pub struct Line {
 }
 
 /// All log groups of a server.
-#[derive(Debug)]
 pub struct Logs {
     dir: PathBuf,
     open: Mutex<HashMap<PathBuf, Weak<Stream>>>,
     changed: watch::Sender<u64>,
     turns: Arc<Semaphore>,
+    cursors: Cursors,
 }
 
 /// How far a reader is in each stream, in bytes.
@@ -73,11 +75,12 @@ const TURNS: usize = 8;
 const CHUNK_BYTES: usize = 1024 * 1024;
 
 impl Logs {
-    /// The groups below that directory, which is made when it is missing.
-    pub fn new(dir: PathBuf) -> io::Result<Arc<Self>> {
+    /// The groups below that directory, which is made when it is missing. `cursor_key` authenticates the tokens of [`Query`].
+    pub fn new(dir: PathBuf, cursor_key: Vec<u8>) -> io::Result<Arc<Self>> {
         fs::create_dir_all(&dir)?;
         let (open, changed) = (Mutex::new(HashMap::new()), watch::Sender::new(0));
-        Ok(Arc::new(Logs { dir, open, changed, turns: Arc::new(Semaphore::new(TURNS)) }))
+        let (turns, cursors) = (Arc::new(Semaphore::new(TURNS)), Cursors::new(cursor_key));
+        Ok(Arc::new(Logs { dir, open, changed, turns, cursors }))
     }
 
     /// Opens a stream for appending; all holders of one stream share it.
@@ -283,7 +286,7 @@ mod tests {
     #[test]
     fn lines_come_back_in_order_and_repeats_are_dropped() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let logs = Logs::new(dir.path().join("logs")).expect("logs");
+        let logs = Logs::new(dir.path().join("logs"), vec![7; 32]).expect("logs");
         let build = logs.stream(&account(), "/aws/x", "build/1.0/a").expect("stream");
         build.append(1, "one").expect("append");
         build.append_numbered(7, 2, "seven").expect("append");
@@ -304,7 +307,7 @@ mod tests {
     #[test]
     fn a_half_written_line_is_cut_off_and_the_numbers_go_on() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let logs = Logs::new(dir.path().to_owned()).expect("logs");
+        let logs = Logs::new(dir.path().to_owned(), vec![7; 32]).expect("logs");
         logs.stream(&account(), "/aws/x", "s").expect("stream").append(1, "one").expect("append");
         let path = logs.path(&account(), "/aws/x", "s").expect("path");
         OpenOptions::new().append(true).open(&path).and_then(|mut f| f.write_all(b"{\"n\":2,\"t\"")).expect("write");
@@ -316,7 +319,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_at_the_end_is_cut_off() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let logs = Logs::new(dir.path().to_owned()).expect("logs");
+        let logs = Logs::new(dir.path().to_owned(), vec![7; 32]).expect("logs");
         logs.stream(&account(), "g", "s").expect("stream").append(1, "one").expect("append");
         let path = logs.path(&account(), "g", "s").expect("path");
         // A power cut may leave zeros.
@@ -330,7 +333,7 @@ mod tests {
     #[test]
     fn accounts_do_not_see_each_other() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let logs = Logs::new(dir.path().to_owned()).expect("logs");
+        let logs = Logs::new(dir.path().to_owned(), vec![7; 32]).expect("logs");
         let other: AccountId = "444455556666".parse().expect("account");
         logs.stream(&account(), "/g", "s").expect("stream").append(1, "ours").expect("append");
         assert_eq!(logs.groups(&other).expect("groups"), Vec::<String>::new());
@@ -344,7 +347,7 @@ mod tests {
     #[test]
     fn times_never_go_back_and_texts_are_bounded() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let logs = Logs::new(dir.path().to_owned()).expect("logs");
+        let logs = Logs::new(dir.path().to_owned(), vec![7; 32]).expect("logs");
         let stream = logs.stream(&account(), "g", "s").expect("stream");
         stream.append(5, "one").expect("append");
         stream.append(3, "two").expect("append");

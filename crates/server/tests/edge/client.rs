@@ -50,7 +50,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let s3 = S3Store::new(&dir.path().join("s3"), Arc::new(TwoKeys), &S3Store::BASE_DOMAINS).unwrap();
         let stub = Stub::new();
-        let logs = Logs::new(dir.path().join("logs")).unwrap();
+        let logs = Logs::new(dir.path().join("logs"), vec![7; 32]).unwrap();
         let edge = Edge {
             keys: Arc::new(TwoKeys),
             operations: Arc::clone(&stub) as _,

@@ -314,4 +314,76 @@ impl Operations for Stub {
     ) -> Result<CreateMicrovmAuthTokenOutput, ApiError> {
         Ok(CreateMicrovmAuthTokenOutput::new(format!("token of {}", input.microvm_identifier)))
     }
+
+    async fn create_microvm_shell_auth_token(
+        &self,
+        _: &Caller,
+        input: CreateMicrovmShellAuthTokenInput,
+    ) -> Result<CreateMicrovmShellAuthTokenOutput, ApiError> {
+        Ok(CreateMicrovmAuthTokenOutput::new(format!("shell token of {}", input.microvm_identifier)))
+    }
+
+    async fn update_microvm_image(
+        &self,
+        _: &Caller,
+        input: UpdateMicrovmImageInput,
+    ) -> Result<UpdateMicrovmImageOutput, ApiError> {
+        let image = self.image(&input.image_identifier)?;
+        Ok(UpdateMicrovmImageOutput {
+            image_arn: image.image_arn,
+            name: image.name,
+            state: ImageState::Updating,
+            image_version: ImageVersion::new(2),
+            latest_active_image_version: image.latest_active_image_version,
+            latest_failed_image_version: None,
+            created_at: image.created_at,
+            updated_at: image.created_at,
+            configuration: input.configuration,
+            base_image_version: None,
+        })
+    }
+
+    async fn update_microvm_image_version(
+        &self,
+        _: &Caller,
+        input: UpdateMicrovmImageVersionInput,
+    ) -> Result<UpdateMicrovmImageVersionOutput, ApiError> {
+        let version = self.version(&input.image_identifier, input.image_version)?;
+        Ok(MicrovmImageVersion { status: input.status, ..version })
+    }
+
+    async fn delete_microvm_image_version(
+        &self,
+        _: &Caller,
+        input: DeleteMicrovmImageVersionInput,
+    ) -> Result<DeleteMicrovmImageVersionOutput, ApiError> {
+        let version = self.version(&input.image_identifier, input.image_version)?;
+        Ok(DeleteMicrovmImageVersionOutput {
+            image_identifier: version.image_arn,
+            image_version: version.image_version,
+            state: ImageVersionState::Deleting,
+        })
+    }
+
+    async fn tag_resource(&self, _: &Caller, input: TagResourceInput) -> Result<Unit, ApiError> {
+        let mut images = self.images.lock().unwrap();
+        let arn = input.resource.to_string();
+        let image = images.get_mut(&arn).ok_or_else(|| ApiError::image_not_found(arn))?;
+        image.tags.get_or_insert_default().extend(input.tags);
+        Ok(Unit {})
+    }
+
+    async fn untag_resource(&self, _: &Caller, input: UntagResourceInput) -> Result<Unit, ApiError> {
+        let mut images = self.images.lock().unwrap();
+        let arn = input.resource.to_string();
+        let image = images.get_mut(&arn).ok_or_else(|| ApiError::image_not_found(arn))?;
+        image.tags.get_or_insert_default().retain(|key, _| !input.tag_keys.contains(key));
+        Ok(Unit {})
+    }
+
+    async fn list_tags(&self, _: &Caller, input: ListTagsInput) -> Result<ListTagsOutput, ApiError> {
+        let arn = input.resource.to_string();
+        let image = self.images.lock().unwrap().get(&arn).cloned().ok_or_else(|| ApiError::image_not_found(arn))?;
+        Ok(ListTagsOutput { tags: image.tags.unwrap_or_default() })
+    }
 }

@@ -8,12 +8,14 @@ use std::{collections::BTreeMap, io};
 use api::{
     ApiError,
     logs::{
-        FilterLogEventsInput, FilterLogEventsOutput, FilterPattern, FilteredLogEvent, invalid_token, stream_not_found,
+        FilterLogEventsInput, FilterLogEventsOutput, FilterPattern, FilteredLogEvent, LogsOperation, invalid_token,
+        stream_not_found,
     },
 };
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{EVENT_BYTES, PAGE_BYTES, PAGE_EVENTS, Query, failed, limit, shown, token::Scope};
+use super::{EVENT_BYTES, PAGE_BYTES, PAGE_EVENTS, Query, failed, limit, shown};
 use crate::logs::{Event, LogFile};
 
 /// Most bytes that one request looks at; a page may end empty, with a token.
@@ -28,7 +30,7 @@ type Found = (String, Event);
 type Key = (i64, String, u64);
 
 /// The last event that was looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Place {
     t: i64,
     stream: String,
@@ -53,9 +55,8 @@ impl Query {
         let prefix = input.log_stream_name_prefix.as_deref().unwrap_or_default();
         streams.retain(|stream| stream.starts_with(prefix));
 
-        let scope = ["filter", self.account.as_str(), group];
-        let token = input.next_token.as_deref().map(|token| read(Scope(&scope), token)).transpose()?;
-        let (newest_first, after) = match token {
+        let list = self.list(LogsOperation::FilterLogEvents, group);
+        let (newest_first, after) = match self.resume::<(bool, Place)>(&list, input.next_token.as_deref())? {
             Some((newest_first, place)) => (newest_first, Some(place)),
             None => (input.start_from_head == Some(false), None),
         };
@@ -73,7 +74,7 @@ impl Query {
         Ok(FilterLogEventsOutput {
             events: events.into_iter().map(|(stream, event)| self.output(group, stream, event)).collect(),
             searched_log_streams: [],
-            next_token: last.map(|place| write(Scope(&scope), newest_first, &place)),
+            next_token: last.map(|place| self.seal(&list, &(newest_first, place))).transpose()?,
         })
     }
 
@@ -90,21 +91,6 @@ impl Query {
             event_id: format!("{timestamp:016}{of_stream:020}{number:020}"),
         }
     }
-}
-
-fn write(scope: Scope<'_>, newest_first: bool, place: &Place) -> String {
-    let direction = if newest_first { "b" } else { "f" };
-    scope.seal(place.t, &format!("{direction}:{}:{}", place.offset, place.stream))
-}
-
-fn read(scope: Scope<'_>, token: &str) -> Result<(bool, Place), ApiError> {
-    let (t, text) = scope.open(token)?;
-    let mut parts = text.splitn(3, ':');
-    let (Some(direction), Some(offset), Some(stream)) = (parts.next(), parts.next(), parts.next()) else {
-        return Err(invalid_token());
-    };
-    let offset = offset.parse().map_err(|_| invalid_token())?;
-    Ok((direction == "b", Place { t, stream: stream.to_owned(), offset }))
 }
 
 /// What is looked for.

@@ -5,14 +5,14 @@
 
 use api::{
     ApiError,
-    logs::{GetLogEventsInput, GetLogEventsOutput, OutputLogEvent, invalid_token, stream_not_found},
+    logs::{GetLogEventsInput, GetLogEventsOutput, LogsOperation, OutputLogEvent, invalid_token, stream_not_found},
 };
 
-use super::{EVENT_BYTES, PAGE_BYTES, PAGE_EVENTS, Query, failed, limit, shown, token::Scope};
-use crate::logs::{Event, LogFile};
+use super::{EVENT_BYTES, PAGE_BYTES, PAGE_EVENTS, Query, failed, limit, shown};
+use crate::logs::Event;
 
-const FORWARD: &str = "f";
-const BACKWARD: &str = "b";
+/// Forward? And from which offset.
+type Place = (bool, u64);
 
 impl Query {
     /// A page of a stream's events.
@@ -25,11 +25,13 @@ impl Query {
             self.group(&input.group)?;
             return Err(stream_not_found());
         };
-        let scope = ["events", self.account.as_str(), group, &input.log_stream_name];
+        let list = self.list(LogsOperation::GetLogEvents, (group, &input.log_stream_name));
         let seek = |time: Option<i64>, otherwise| time.map_or(Ok(otherwise), |t| file.seek_time(t)).map_err(failed);
         let (from, to) = (seek(input.start_time, 0)?, seek(input.end_time, file.end())?);
-        let (forward, place) = match input.next_token.as_deref() {
-            Some(token) => place(&file, Scope(&scope), token)?,
+        let (forward, place) = match self.resume::<Place>(&list, input.next_token.as_deref())? {
+            // A stream that was replaced may have no such place.
+            Some((_, at)) if !file.is_boundary(at).map_err(failed)? => return Err(invalid_token()),
+            Some(place) => place,
             None if input.start_from_head == Some(true) => (true, from),
             None => (false, to),
         };
@@ -44,26 +46,11 @@ impl Query {
         }
         let first = events.first().map_or(place, |event| event.start);
         let last = events.last().map_or(place, |event| event.end);
-        let token = |direction, at: u64| Scope(&scope).seal(i64::try_from(at).unwrap_or(i64::MAX), direction);
         Ok(GetLogEventsOutput {
             events: events.into_iter().map(output).collect(),
-            next_forward_token: token(FORWARD, last),
-            next_backward_token: token(BACKWARD, first),
+            next_forward_token: self.seal(&list, &(true, last))?,
+            next_backward_token: self.seal(&list, &(false, first))?,
         })
-    }
-}
-
-/// Direction and offset of a token; a stream that was replaced may have no such place.
-fn place(file: &LogFile, scope: Scope<'_>, token: &str) -> Result<(bool, u64), ApiError> {
-    let (at, direction) = scope.open(token)?;
-    let at = u64::try_from(at).map_err(|_| invalid_token())?;
-    if !file.is_boundary(at).map_err(failed)? {
-        return Err(invalid_token());
-    }
-    match direction.as_str() {
-        FORWARD => Ok((true, at)),
-        BACKWARD => Ok((false, at)),
-        _ => Err(invalid_token()),
     }
 }
 
@@ -197,10 +184,11 @@ mod tests {
         let other = GetLogEventsInput { log_stream_name: "other".into(), ..input(next(&token, 1)) };
         assert_eq!(error(other), invalid_token(), "a token of another stream");
         assert_eq!(error(input(next(&token[1..], 1))), invalid_token());
-        let scope = ["events", "111122223333", GROUP, "s"];
-        for (at, direction) in [(1, FORWARD), (-1, FORWARD), (1 << 40, BACKWARD), (0, "x")] {
-            let token = Scope(&scope).seal(at, direction);
-            assert_eq!(error(input(next(&token, 1))), invalid_token(), "{at} {direction}");
+        let query = fixture.query();
+        let list = query.list(LogsOperation::GetLogEvents, (GROUP, "s"));
+        for place in [(true, 1_u64), (false, 1), (true, 1 << 40), (false, u64::MAX)] {
+            let token = query.seal(&list, &place).expect("sealed");
+            assert_eq!(error(input(next(&token, 1))), invalid_token(), "{place:?} is between no two events");
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use api::{
     ApiError,
-    logs::{DescribeLogGroupsInput, DescribeLogGroupsOutput, LogGroup, LogGroupClass, group_arn},
+    logs::{DescribeLogGroupsInput, DescribeLogGroupsOutput, LogGroup, LogGroupClass, LogsOperation, group_arn},
 };
 
-use super::{PAGE_NAMES, Query, failed, limit, token::Scope};
+use super::{PAGE_NAMES, Query, failed, limit};
 
 impl Query {
     /// A page of groups, by name.
@@ -13,14 +13,14 @@ impl Query {
     /// # Errors
     /// `InvalidParameterException` for a token of something else.
     pub fn describe_log_groups(&self, input: &DescribeLogGroupsInput) -> Result<DescribeLogGroupsOutput, ApiError> {
-        let scope = ["groups", self.account.as_str()];
-        let after = input.next_token.as_deref().map(|token| Scope(&scope).open(token)).transpose()?;
+        let list = self.list(LogsOperation::DescribeLogGroups, ());
+        let after: Option<String> = self.resume(&list, input.next_token.as_deref())?;
         let mut names = self.logs.groups(&self.account).map_err(failed)?;
-        names.retain(|name| input.wants(&self.account, name) && after.as_ref().is_none_or(|(_, last)| name > last));
+        names.retain(|name| input.wants(&self.account, name) && after.as_ref().is_none_or(|last| name > last));
         let limit = limit(input.limit, PAGE_NAMES);
         let more = names.len() > limit;
         names.truncate(limit);
-        let next_token = names.last().filter(|_| more).map(|last| Scope(&scope).seal(0, last));
+        let next_token = names.last().filter(|_| more).map(|last| self.seal(&list, last)).transpose()?;
         let log_groups = names.into_iter().map(|name| self.log_group(name)).collect::<Result<_, _>>()?;
         Ok(DescribeLogGroupsOutput { log_groups, next_token })
     }

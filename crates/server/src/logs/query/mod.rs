@@ -1,7 +1,7 @@
 //! CloudWatch Logs' questions, answered from the files. Everything here blocks.
 //!
 //! A page costs what it holds, whatever the size of its streams; memory holds one page and a block of each stream that is
-//! open. Tokens are positions, so they survive a restart and do not age.
+//! open. Tokens are positions, authenticated, so they survive a restart and do not age.
 
 mod filter;
 #[cfg(test)]
@@ -9,16 +9,17 @@ mod fixture;
 mod get;
 mod groups;
 mod streams;
-mod token;
 
 use std::sync::Arc;
 
 use api::{
     AccountId, ApiError, Region,
-    logs::{self, GroupRef},
+    logs::{self, GroupRef, LogsOperation},
 };
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{LogFile, Logs};
+use crate::tokens::List;
 
 /// Most text on a page of events, bytes, as the service counts it.
 const PAGE_BYTES: usize = 1024 * 1024;
@@ -30,7 +31,6 @@ const PAGE_EVENTS: usize = 10_000;
 const PAGE_NAMES: usize = 50;
 
 /// One caller's view of the log groups.
-#[derive(Debug)]
 pub struct Query {
     /// All groups.
     pub logs: Arc<Logs>,
@@ -46,6 +46,25 @@ impl Query {
         let name = group.name(&self.region, &self.account)?;
         let streams = self.logs.streams(&self.account, name).map_err(failed)?;
         Ok((name, streams.ok_or_else(logs::group_not_found)?))
+    }
+
+    /// A list of the caller's; its tokens are good for the same operation and `filter` only.
+    fn list<F: Serialize>(&self, operation: LogsOperation, filter: F) -> List<'_, F> {
+        List { account: &self.account, operation: operation.as_str(), filter }
+    }
+
+    /// A token that continues the list at that position.
+    fn seal(&self, list: &List<'_, impl Serialize>, position: &impl Serialize) -> Result<String, ApiError> {
+        self.logs.cursors.seal(list, position).map_err(|_| logs::unavailable())
+    }
+
+    /// Reads a token of [`Query::seal`].
+    fn resume<P: DeserializeOwned>(
+        &self,
+        list: &List<'_, impl Serialize>,
+        token: Option<&str>,
+    ) -> Result<Option<P>, ApiError> {
+        self.logs.cursors.open(list, token).map_err(|_| logs::invalid_token())
     }
 
     fn open(&self, group: &str, stream: &str) -> Result<LogFile, ApiError> {

@@ -4,10 +4,10 @@ use std::cmp::Ordering;
 
 use api::{
     ApiError,
-    logs::{DescribeLogStreamsInput, DescribeLogStreamsOutput, LogStream, OrderBy, group_arn},
+    logs::{DescribeLogStreamsInput, DescribeLogStreamsOutput, LogStream, LogsOperation, OrderBy, group_arn},
 };
 
-use super::{PAGE_NAMES, Query, failed, limit, token::Scope};
+use super::{PAGE_NAMES, Query, failed, limit};
 
 /// Where a stream stands in the list: time (0 when the list goes by name), then name.
 type Place = (i64, String);
@@ -20,9 +20,8 @@ impl Query {
     pub fn describe_log_streams(&self, input: &DescribeLogStreamsInput) -> Result<DescribeLogStreamsOutput, ApiError> {
         let (group, mut names) = self.group(&input.group)?;
         let (order, descending) = (input.order_by.unwrap_or(OrderBy::LogStreamName), input.descending == Some(true));
-        let direction = if descending { "down" } else { "up" };
-        let scope = ["streams", self.account.as_str(), group, order.as_str(), direction];
-        let after = input.next_token.as_deref().map(|token| Scope(&scope).open(token)).transpose()?;
+        let list = self.list(LogsOperation::DescribeLogStreams, (group, order, descending));
+        let after: Option<Place> = self.resume(&list, input.next_token.as_deref())?;
         names.retain(|name| input.log_stream_name_prefix.as_deref().is_none_or(|prefix| name.starts_with(prefix)));
 
         let place = |name: String| -> Result<Place, ApiError> {
@@ -42,7 +41,7 @@ impl Query {
         let limit = limit(input.limit, PAGE_NAMES);
         let more = places.len() > limit;
         places.truncate(limit);
-        let next_token = places.last().filter(|_| more).map(|(at, name)| Scope(&scope).seal(*at, name));
+        let next_token = places.last().filter(|_| more).map(|place| self.seal(&list, place)).transpose()?;
         let log_streams = places.into_iter().map(|(_, name)| self.log_stream(group, name)).collect::<Result<_, _>>()?;
         Ok(DescribeLogStreamsOutput { log_streams, next_token })
     }
