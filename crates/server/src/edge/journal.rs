@@ -37,8 +37,11 @@ pub(super) async fn call(
     body: Incoming,
 ) -> Result<Response<Body>, Refusal> {
     let expected = Expected { region: edge.region.as_str(), service: "lambda" };
-    gate::admit(edge, id, head, presented, expected, body).await?;
+    let (caller, _) = gate::admit(edge, id, head, presented, expected, body).await?;
     let query = Query::read(&head.query)?;
+    let (region, account) = (&edge.region, &caller.account);
+    let group = format!("arn:{}:logs:{region}:{account}:log-group:{}", region.partition(), query.group);
+    caller.authorize("logs:FilterLogEvents", group)?;
     let reader = Reader { logs: edge.logs.clone(), query, cursor: Cursor::default(), done: false };
     let lines = stream::unfold(reader, |mut reader| async move {
         let chunk = reader.next().await?;

@@ -47,3 +47,14 @@ CREATE TABLE IF NOT EXISTS client_tokens (
     at          INTEGER NOT NULL,             -- milliseconds
     PRIMARY KEY (account, operation, token)
 ) STRICT, WITHOUT ROWID;
+
+-- Access keys; the policy is its user's and the same in all of the user's rows.
+CREATE TABLE IF NOT EXISTS keys (
+    id         TEXT PRIMARY KEY,              -- access key id
+    account    TEXT NOT NULL,
+    user       TEXT NOT NULL,                 -- name, or 'root'
+    active     INTEGER NOT NULL,              -- 0 or 1
+    created_at INTEGER NOT NULL,              -- milliseconds
+    sealed     BLOB NOT NULL,                 -- the secret, encrypted
+    policy     TEXT                           -- JSON as it was given; NULL: none
+) STRICT;
