@@ -39,6 +39,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: GetMicrovmImageInput,
     ) -> Result<GetMicrovmImageOutput, ApiError> {
+        caller.authorize("lambda:GetMicrovmImage", &input.image_identifier)?;
         Ok(self.images.record(caller, &input.image_identifier).await?.view())
     }
 
@@ -47,6 +48,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: ListMicrovmImagesInput,
     ) -> Result<ListMicrovmImagesOutput, ApiError> {
+        caller.authorize("lambda:ListMicrovmImages", "*")?;
         self.images.list(caller, input).await
     }
 
@@ -55,6 +57,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: DeleteMicrovmImageInput,
     ) -> Result<DeleteMicrovmImageOutput, ApiError> {
+        caller.authorize("lambda:DeleteMicrovmImage", &input.image_identifier)?;
         self.images.delete(caller, input.image_identifier).await
     }
 
@@ -63,6 +66,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: GetMicrovmImageVersionInput,
     ) -> Result<GetMicrovmImageVersionOutput, ApiError> {
+        caller.authorize("lambda:GetMicrovmImageVersion", &input.image_identifier)?;
         let (image, version) = self.images.version(caller, &input.image_identifier, input.image_version).await?;
         Ok(version.view(&image))
     }
@@ -72,6 +76,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: ListMicrovmImageVersionsInput,
     ) -> Result<ListMicrovmImageVersionsOutput, ApiError> {
+        caller.authorize("lambda:ListMicrovmImageVersions", "*")?;
         self.images.versions(caller, input).await
     }
 
@@ -80,6 +85,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: GetMicrovmImageBuildInput,
     ) -> Result<GetMicrovmImageBuildOutput, ApiError> {
+        caller.authorize("lambda:GetMicrovmImageBuild", &input.image_identifier)?;
         let (arn, number) = (&input.image_identifier, input.image_version);
         let (image, version) = self.images.version(caller, arn, number).await?;
         if version.build.id != input.build_id {
@@ -93,6 +99,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: ListMicrovmImageBuildsInput,
     ) -> Result<ListMicrovmImageBuildsOutput, ApiError> {
+        caller.authorize("lambda:ListMicrovmImageBuilds", "*")?;
         let (image, version) = self.images.version(caller, &input.image_identifier, input.image_version).await?;
         let build = version.build_summary(&image);
         let wanted = input.architecture.is_none_or(|wanted| wanted == build.architecture)
@@ -103,17 +110,19 @@ impl Operations for ControlPlane {
 
     async fn list_managed_microvm_images(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         _input: ListManagedMicrovmImagesInput,
     ) -> Result<ListManagedMicrovmImagesOutput, ApiError> {
+        caller.authorize("lambda:ListManagedMicrovmImages", "*")?;
         Ok(self.images.managed())
     }
 
     async fn list_managed_microvm_image_versions(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         input: ListManagedMicrovmImageVersionsInput,
     ) -> Result<ListManagedMicrovmImageVersionsOutput, ApiError> {
+        caller.authorize("lambda:ListManagedMicrovmImageVersions", "*")?;
         self.images.managed_versions(&input)
     }
 
@@ -126,6 +135,7 @@ impl Operations for ControlPlane {
     }
 
     async fn list_microvms(&self, caller: &Caller, input: ListMicrovmsInput) -> Result<ListMicrovmsOutput, ApiError> {
+        caller.authorize("lambda:ListMicrovms", "*")?;
         self.microvms.list(caller, input).await
     }
 
@@ -134,7 +144,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: SuspendMicrovmInput,
     ) -> Result<SuspendMicrovmOutput, ApiError> {
-        self.microvms.ask(caller, input.microvm_identifier, Input::Suspend).await?;
+        self.microvms.ask(caller, "lambda:SuspendMicrovm", input.microvm_identifier, Input::Suspend).await?;
         Ok(Unit {})
     }
 
@@ -143,7 +153,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: ResumeMicrovmInput,
     ) -> Result<ResumeMicrovmOutput, ApiError> {
-        self.microvms.ask(caller, input.microvm_identifier, Input::Resume).await?;
+        self.microvms.ask(caller, "lambda:ResumeMicrovm", input.microvm_identifier, Input::Resume).await?;
         Ok(Unit {})
     }
 
@@ -152,7 +162,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: TerminateMicrovmInput,
     ) -> Result<TerminateMicrovmOutput, ApiError> {
-        self.microvms.ask(caller, input.microvm_identifier, Input::Terminate).await?;
+        self.microvms.ask(caller, "lambda:TerminateMicrovm", input.microvm_identifier, Input::Terminate).await?;
         Ok(Unit {})
     }
 
@@ -162,7 +172,7 @@ impl Operations for ControlPlane {
         input: CreateMicrovmAuthTokenInput,
     ) -> Result<CreateMicrovmAuthTokenOutput, ApiError> {
         let id = input.microvm_identifier;
-        let record = self.microvms.record(caller, id).await?;
+        let record = self.microvms.record(caller, "lambda:CreateMicrovmAuthToken", id).await?;
         if matches!(record.life.state, State::Terminated) {
             return Err(ApiError::microvm_terminated(id));
         }

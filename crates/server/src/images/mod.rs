@@ -71,8 +71,10 @@ impl Images {
         input: CreateMicrovmImageInput,
     ) -> Result<api::CreateMicrovmImageOutput, ApiError> {
         let region = &self.shared.config.file.region.0;
-        let base = managed::resolve(region, &input.configuration.base_image_arn, input.base_image_version)?;
         let arn = ImageArn::new(region.clone(), caller.account.clone(), input.name.clone());
+        caller.authorize("lambda:CreateMicrovmImage", &arn)?;
+        caller.authorize("iam:PassRole", &input.configuration.build_role_arn)?;
+        let base = managed::resolve(region, &input.configuration.base_image_arn, input.base_image_version)?;
         if let Some(token) = &input.client_token {
             let (store, fingerprint) = (&self.shared.store, tokens::fingerprint(&input)?);
             let text = arn.to_string();

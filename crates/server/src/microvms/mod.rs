@@ -98,6 +98,10 @@ impl Microvms {
 
     /// `RunMicrovm` (spec 3.2).
     pub async fn run(self: &Arc<Self>, caller: &Caller, input: RunMicrovmInput) -> Result<api::Microvm, ApiError> {
+        caller.authorize("lambda:RunMicrovm", &input.image_identifier)?;
+        if let Some(role) = &input.execution_role_arn {
+            caller.authorize("iam:PassRole", role)?;
+        }
         let store = &self.shared.store;
         let image = store.image(&input.image_identifier).await.map_err(internal)?;
         let absent = || {
@@ -119,6 +123,10 @@ impl Microvms {
             .unwrap_or_else(|| vec![ManagedConnector::HttpIngress.arn(region)]);
         let inherited = version.configuration.egress_network_connectors.clone().unwrap_or_default();
         let egress_connectors = chosen(&input.egress_network_connectors).unwrap_or(inherited);
+        // Those that nobody asked for too (spec 3.1).
+        for connector in ingress_connectors.iter().chain(&egress_connectors) {
+            caller.authorize("lambda:PassNetworkConnector", connector)?;
+        }
         let id = match self.claim(caller, &input).await? {
             Claim::Made(view) => return Ok(*view),
             Claim::Free(id) => id,
@@ -145,8 +153,8 @@ impl Microvms {
         };
         if let Err(error) = store.insert_microvm(&record).await {
             // Two calls with one client token share an id: the other one came first.
-            if let Ok(view) = self.get(caller, id).await {
-                return Ok(view);
+            if let Some(other) = self.find(caller, id).await? {
+                return Ok(other.view(self.shared.ingress_port));
             }
             if let Some(token) = &input.client_token {
                 let _ = store.forget_token(&caller.account, "RunMicrovm", token).await;
@@ -175,10 +183,9 @@ impl Microvms {
             Remembered::Different => Err(ApiError::client_token_reused()),
             Remembered::Same(resource) => {
                 let id = resource.parse().map_err(|_| ApiError::internal())?;
-                match self.get(caller, id).await {
-                    Ok(view) => Ok(Claim::Made(Box::new(view))),
-                    Err(error) if error.status() == 404 => Ok(Claim::Free(id)),
-                    Err(error) => Err(error),
+                match self.find(caller, id).await? {
+                    Some(record) => Ok(Claim::Made(Box::new(record.view(self.shared.ingress_port)))),
+                    None => Ok(Claim::Free(id)),
                 }
             }
         }
@@ -186,16 +193,29 @@ impl Microvms {
 
     /// `GetMicrovm`.
     pub async fn get(&self, caller: &Caller, id: MicrovmId) -> Result<api::Microvm, ApiError> {
-        Ok(self.record(caller, id).await?.view(self.shared.ingress_port))
+        Ok(self.record(caller, "lambda:GetMicrovm", id).await?.view(self.shared.ingress_port))
+    }
+
+    /// The record, if it is the caller's and the caller may do that to microVMs of its image (spec 3.1). Who may not do it to
+    /// all images is not told that there is no such microVM.
+    pub async fn record(&self, caller: &Caller, action: &str, id: MicrovmId) -> Result<Arc<MicrovmRecord>, ApiError> {
+        let Some(record) = self.find(caller, id).await? else {
+            let (region, account) = (&self.shared.config.file.region.0, &caller.account);
+            let all = format!("arn:{}:lambda:{region}:{account}:microvm-image:*", region.partition());
+            caller.authorize(action, all)?;
+            return Err(ApiError::microvm_not_found(id));
+        };
+        caller.authorize(action, &record.image_arn)?;
+        Ok(record)
     }
 
     /// The record, if it is the caller's.
-    pub async fn record(&self, caller: &Caller, id: MicrovmId) -> Result<Arc<MicrovmRecord>, ApiError> {
+    async fn find(&self, caller: &Caller, id: MicrovmId) -> Result<Option<Arc<MicrovmRecord>>, ApiError> {
         let record = match self.cell(id) {
             Some(cell) => Some(cell.record()),
             None => self.shared.store.microvm(id).await.map_err(internal)?.map(Arc::new),
         };
-        record.filter(|record| record.account == caller.account).ok_or_else(|| ApiError::microvm_not_found(id))
+        Ok(record.filter(|record| record.account == caller.account))
     }
 
     /// `ListMicrovms`: newest first.
@@ -224,8 +244,8 @@ impl Microvms {
     }
 
     /// `SuspendMicrovm`, `ResumeMicrovm`, `TerminateMicrovm`: asks for it; the driver does it.
-    pub async fn ask(&self, caller: &Caller, id: MicrovmId, input: Input) -> Result<(), ApiError> {
-        let record = self.record(caller, id).await?;
+    pub async fn ask(&self, caller: &Caller, action: &str, id: MicrovmId, input: Input) -> Result<(), ApiError> {
+        let record = self.record(caller, action, id).await?;
         let Some(cell) = self.cell(id) else {
             return match input {
                 Input::Terminate => Ok(()),
