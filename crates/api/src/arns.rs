@@ -295,6 +295,63 @@ fn custom(account: &str, resource: &str) -> Option<Connector> {
     Some(Connector::Custom { account: account.parse().ok()?, id: uuid, version })
 }
 
+/// What the tag operations take: an image or a customer's network connector.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TaggableArn {
+    /// An image.
+    Image(ImageArn),
+    /// A network connector, without a version.
+    Connector(ConnectorArn),
+}
+
+impl TaggableArn {
+    /// The pattern of the service model, for messages. It has more kinds of resources than this service.
+    pub const PATTERN: &'static str = r"arn:(aws[a-zA-Z-]*):lambda:(eusc-)?[a-z]{2}((-gov)|(-iso([a-z]?)))?-[a-z]+-\d{1}:\d{12}:(function:[a-zA-Z0-9-_]+(:(\$LATEST|[a-zA-Z0-9-_]+))?|layer:([a-zA-Z0-9-_]+)|code-signing-config:csc-[a-z0-9]{17}|event-source-mapping:[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}|(capacity-provider|network-connector|microvm-image):[a-zA-Z0-9-_]+)";
+
+    /// Does the text match [`TaggableArn::PATTERN`]? Lambda's other resources are held to their outer form only.
+    pub fn matches(text: &str) -> bool {
+        let Some(fields) = fields(text).filter(|fields| fields.service == "lambda") else { return false };
+        let Some((kind, name)) = fields.resource.split_once(':') else { return false };
+        let plain = |text: &str| {
+            !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+        };
+        let named = match kind {
+            "function" => name.splitn(2, ':').all(|part| part == "$LATEST" || plain(part)),
+            "layer" | "code-signing-config" | "event-source-mapping" => plain(name),
+            "capacity-provider" | "network-connector" | "microvm-image" => plain(name),
+            _ => false,
+        };
+        named
+            && fields.partition.starts_with("aws")
+            && fields.region.parse::<Region>().is_ok()
+            && fields.account.parse::<AccountId>().is_ok()
+    }
+}
+
+impl fmt::Display for TaggableArn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TaggableArn::Image(arn) => arn.fmt(f),
+            TaggableArn::Connector(arn) => arn.fmt(f),
+        }
+    }
+}
+
+impl FromStr for TaggableArn {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        if let Ok(image) = text.parse() {
+            return Ok(TaggableArn::Image(image));
+        }
+        let connector: Option<ConnectorArn> = text.parse().ok();
+        connector
+            .filter(|arn| matches!(arn.connector, Connector::Custom { version: None, .. }))
+            .map(TaggableArn::Connector)
+            .ok_or_else(|| ParseError::new(text, "images and network connectors have tags, and nothing else"))
+    }
+}
+
 /// The ARN of an IAM role: `arn:aws*:iam::<account>:role/<path and name>`, 20..=2048 characters.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RoleArn(String);
@@ -348,6 +405,7 @@ serde_as_text!(ImageArn);
 serde_as_text!(ManagedImageArn);
 serde_as_text!(ConnectorArn);
 serde_as_text!(RoleArn);
+serde_as_text!(TaggableArn);
 
 #[cfg(test)]
 mod tests {

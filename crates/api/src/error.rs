@@ -285,6 +285,40 @@ impl ApiError {
         ApiError::validation(format!("Cannot delete MicroVM image in its current state: {image}"))
     }
 
+    /// The version cannot be deleted while microVMs of it live. The service's words are not known; modelled on
+    /// [`ApiError::image_in_use`].
+    pub fn version_in_use() -> Self {
+        ApiError::validation("Cannot delete microvm image version with running microvms.")
+    }
+
+    /// An image keeps one version at least (spec 3.2). The service's words are not known.
+    pub fn last_version(image: &ImageArn) -> Self {
+        ApiError::validation(format!(
+            "Cannot delete the last version of MicroVM image {image}; delete the image instead."
+        ))
+    }
+
+    /// Only what was built can be launched. The service's words are not known.
+    pub fn version_not_activatable(version: ImageVersion, state: crate::ImageVersionState) -> Self {
+        ApiError::validation(format!("MicroVM image version {version} cannot be ACTIVE in its current state: {state}"))
+    }
+
+    /// Something that can have tags, but that this service does not have.
+    pub fn resource_not_found(arn: impl fmt::Display) -> Self {
+        ApiError::new(ErrorKind::ResourceNotFound, format!("The resource does not exist: {arn}"))
+    }
+
+    /// More tags than a resource may have; `kind` as the operation's family has it.
+    pub fn too_many_tags(kind: ErrorKind) -> Self {
+        ApiError::new(kind, format!("A resource can have {} tags at most", bounds::TAGS))
+    }
+
+    /// A shell token for a microVM that takes no shells.
+    pub fn no_shell_ingress() -> Self {
+        let message = "Shell access requires SHELL_INGRESS network connector to be configured on the MicroVM.";
+        ApiError::validation(message)
+    }
+
     /// The microVM is at its end.
     pub fn microvm_terminated(id: MicrovmId) -> Self {
         ApiError::validation(format!("The MicroVM {id} has been terminated and its state cannot be changed."))

@@ -23,7 +23,7 @@ pub mod sigv4;
 mod text;
 mod time;
 
-pub use arns::{Connector, ConnectorArn, Direction, ImageArn, ManagedConnector, ManagedImageArn, RoleArn};
+pub use arns::{Connector, ConnectorArn, Direction, ImageArn, ManagedConnector, ManagedImageArn, RoleArn, TaggableArn};
 pub use error::{ApiError, ErrorKind};
 pub use ids::{AccountId, BaseImageVersion, BuildId, ImageName, ImageVersion, MicrovmId, ParseError, Region};
 pub use operations::{Input, Operation, Route};

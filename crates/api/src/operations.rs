@@ -21,10 +21,16 @@ enumeration! {
         ListMicrovmImages = "ListMicrovmImages",
         /// See [`s::DeleteMicrovmImageInput`].
         DeleteMicrovmImage = "DeleteMicrovmImage",
+        /// See [`s::UpdateMicrovmImageInput`].
+        UpdateMicrovmImage = "UpdateMicrovmImage",
         /// See [`s::GetMicrovmImageVersionInput`].
         GetMicrovmImageVersion = "GetMicrovmImageVersion",
         /// See [`s::ListMicrovmImageVersionsInput`].
         ListMicrovmImageVersions = "ListMicrovmImageVersions",
+        /// See [`s::UpdateMicrovmImageVersionInput`].
+        UpdateMicrovmImageVersion = "UpdateMicrovmImageVersion",
+        /// See [`s::DeleteMicrovmImageVersionInput`].
+        DeleteMicrovmImageVersion = "DeleteMicrovmImageVersion",
         /// See [`s::GetMicrovmImageBuildInput`].
         GetMicrovmImageBuild = "GetMicrovmImageBuild",
         /// See [`s::ListMicrovmImageBuildsInput`].
@@ -47,6 +53,14 @@ enumeration! {
         TerminateMicrovm = "TerminateMicrovm",
         /// See [`s::CreateMicrovmAuthTokenInput`].
         CreateMicrovmAuthToken = "CreateMicrovmAuthToken",
+        /// See [`s::CreateMicrovmShellAuthTokenInput`].
+        CreateMicrovmShellAuthToken = "CreateMicrovmShellAuthToken",
+        /// See [`s::TagResourceInput`].
+        TagResource = "TagResource",
+        /// See [`s::UntagResourceInput`].
+        UntagResource = "UntagResource",
+        /// See [`s::ListTagsInput`].
+        ListTags = "ListTags",
     }
 }
 
@@ -56,11 +70,11 @@ pub type Labels = Vec<(&'static str, String)>;
 /// How an operation travels.
 #[derive(Debug, Clone, Copy)]
 pub struct Route {
-    /// `GET`, `POST`, `DELETE`.
+    /// `GET`, `POST`, `PUT`, `PATCH`, `DELETE`.
     pub method: &'static str,
     /// With `{member}` labels, each one segment.
     pub path: &'static str,
-    /// Status of success.
+    /// Status of success; 204 has no body.
     pub status: u16,
     /// Members of the request.
     pub members: &'static [Member],
@@ -80,6 +94,9 @@ impl Operation {
             DeleteMicrovmImage => {
                 route("DELETE", "/2025-09-09/microvm-images/{imageIdentifier}", 200, inputs::IMAGE_ONLY)
             }
+            UpdateMicrovmImage => {
+                route("PUT", "/2025-09-09/microvm-images/{imageIdentifier}", 200, inputs::UPDATE_MICROVM_IMAGE)
+            }
             ListMicrovmImageVersions => route(
                 "GET",
                 "/2025-09-09/microvm-images/{imageIdentifier}/versions",
@@ -88,6 +105,18 @@ impl Operation {
             ),
             GetMicrovmImageVersion => route(
                 "GET",
+                "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}",
+                200,
+                inputs::IMAGE_VERSION_ONLY,
+            ),
+            UpdateMicrovmImageVersion => route(
+                "PATCH",
+                "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}",
+                200,
+                inputs::UPDATE_MICROVM_IMAGE_VERSION,
+            ),
+            DeleteMicrovmImageVersion => route(
+                "DELETE",
                 "/2025-09-09/microvm-images/{imageIdentifier}/versions/{imageVersion}",
                 200,
                 inputs::IMAGE_VERSION_ONLY,
@@ -127,6 +156,15 @@ impl Operation {
                 200,
                 inputs::CREATE_MICROVM_AUTH_TOKEN,
             ),
+            CreateMicrovmShellAuthToken => route(
+                "POST",
+                "/2025-09-09/microvms/{microvmIdentifier}/shell-auth-token",
+                200,
+                inputs::CREATE_MICROVM_SHELL_AUTH_TOKEN,
+            ),
+            TagResource => route("POST", "/2017-03-31/tags/{Resource}", 204, inputs::TAG_RESOURCE),
+            UntagResource => route("DELETE", "/2017-03-31/tags/{Resource}", 204, inputs::UNTAG_RESOURCE),
+            ListTags => route("GET", "/2017-03-31/tags/{Resource}", 200, inputs::LIST_TAGS),
         }
     }
 
@@ -198,6 +236,8 @@ plain_inputs! {
     DeleteMicrovmImageInput -> DeleteMicrovmImageOutput: DeleteMicrovmImage,
     GetMicrovmImageVersionInput -> GetMicrovmImageVersionOutput: GetMicrovmImageVersion,
     ListMicrovmImageVersionsInput -> ListMicrovmImageVersionsOutput: ListMicrovmImageVersions,
+    UpdateMicrovmImageVersionInput -> UpdateMicrovmImageVersionOutput: UpdateMicrovmImageVersion,
+    DeleteMicrovmImageVersionInput -> DeleteMicrovmImageVersionOutput: DeleteMicrovmImageVersion,
     GetMicrovmImageBuildInput -> GetMicrovmImageBuildOutput: GetMicrovmImageBuild,
     ListMicrovmImageBuildsInput -> ListMicrovmImageBuildsOutput: ListMicrovmImageBuilds,
     ListManagedMicrovmImagesInput -> ListManagedMicrovmImagesOutput: ListManagedMicrovmImages,
@@ -207,6 +247,7 @@ plain_inputs! {
     SuspendMicrovmInput -> SuspendMicrovmOutput: SuspendMicrovm,
     ResumeMicrovmInput -> ResumeMicrovmOutput: ResumeMicrovm,
     TerminateMicrovmInput -> TerminateMicrovmOutput: TerminateMicrovm,
+    ListTagsInput -> ListTagsOutput: ListTags,
 }
 
 #[cfg(test)]
@@ -231,6 +272,7 @@ mod tests {
         for (method, path) in [
             ("GET", "/"),
             ("PUT", "/2025-09-09/microvms"),
+            ("GET", "/2017-03-31/tags"),
             ("GET", "/2025-09-09/microvms/"),
             ("GET", "/2025-09-09/microvms/a/b"),
             ("GET", "/2025-09-09/microvm-images/arn/with/slash/more"),

@@ -43,11 +43,19 @@ fn read_query(members: &[Member], raw_query: &str, request: &mut Map<String, Val
     for (name, value) in percent::query_pairs(raw_query).ok_or_else(ApiError::unparseable)? {
         let here = |member: &&Member| member.name == name && member.location == Location::Query;
         let Some(member) = members.iter().find(here) else { continue };
-        let value = match member.shape {
-            Shape::Integer { .. } => value.parse::<i64>().map_err(|_| ApiError::unparseable())?.into(),
-            _ => Value::String(value),
-        };
-        request.insert(name, value);
+        match member.shape {
+            Shape::Integer { .. } => {
+                let number = value.parse::<i64>().map_err(|_| ApiError::unparseable())?;
+                request.insert(name, number.into());
+            }
+            Shape::List { .. } => {
+                let items = request.entry(name).or_insert_with(|| Value::Array(Vec::new()));
+                items.as_array_mut().expect("only this arm makes it").push(Value::String(value));
+            }
+            _ => {
+                request.insert(name, Value::String(value));
+            }
+        }
     }
     Ok(())
 }
@@ -80,11 +88,13 @@ pub fn encode<I: Input>(input: &I) -> Result<Encoded, serde_json::Error> {
     let mut query = Vec::new();
     for member in route.members.iter().filter(|member| member.location != Location::Body) {
         let Some(value) = members.remove(member.name) else { continue };
-        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        let encoded = percent::encode(&text);
-        match member.location {
-            Location::Path => path = path.replace(&format!("{{{}}}", member.name), &encoded),
-            _ => query.push(format!("{}={encoded}", member.name)),
+        let text = |value: &Value| percent::encode(&value.as_str().map_or_else(|| value.to_string(), str::to_owned));
+        match (member.location, &value) {
+            (Location::Path, value) => path = path.replace(&format!("{{{}}}", member.name), &text(value)),
+            (_, Value::Array(items)) => {
+                query.extend(items.iter().map(|item| format!("{}={}", member.name, text(item))));
+            }
+            (_, value) => query.push(format!("{}={}", member.name, text(value))),
         }
     }
     let has_body = route.members.iter().any(|member| member.location == Location::Body);

@@ -1,18 +1,30 @@
 //! Rules between members of one request, that need no state (spec 3.2, 3.3).
 
 use crate::{
-    ApiError, Input, Operation,
+    ApiError, ErrorKind, Input, Operation,
     arns::{ConnectorArn, Direction, ManagedConnector},
     schema::bounds,
     shapes::{
         CreateMicrovmAuthTokenInput, CreateMicrovmAuthTokenOutput, CreateMicrovmImageInput, CreateMicrovmImageOutput,
-        Environment, Hooks, IdlePolicy, ImageConfiguration, PortSpecification, RunMicrovmInput, RunMicrovmOutput,
+        CreateMicrovmShellAuthTokenInput, CreateMicrovmShellAuthTokenOutput, Environment, Hooks, IdlePolicy,
+        ImageConfiguration, PortSpecification, RunMicrovmInput, RunMicrovmOutput, TagResourceInput, TagResourceOutput,
+        Tags, UntagResourceInput, UntagResourceOutput, UpdateMicrovmImageInput, UpdateMicrovmImageOutput,
     },
 };
 
 impl Input for CreateMicrovmImageInput {
     const OPERATION: Operation = Operation::CreateMicrovmImage;
     type Output = CreateMicrovmImageOutput;
+
+    fn check(&self) -> Result<(), ApiError> {
+        check_tags(self.tags.iter().flat_map(Tags::keys), ErrorKind::Validation)?;
+        self.configuration.check()
+    }
+}
+
+impl Input for UpdateMicrovmImageInput {
+    const OPERATION: Operation = Operation::UpdateMicrovmImage;
+    type Output = UpdateMicrovmImageOutput;
 
     fn check(&self) -> Result<(), ApiError> {
         self.configuration.check()
@@ -119,13 +131,7 @@ impl Input for CreateMicrovmAuthTokenInput {
     type Output = CreateMicrovmAuthTokenOutput;
 
     fn check(&self) -> Result<(), ApiError> {
-        if self.expiration_in_minutes > bounds::TOKEN_MINUTES {
-            return Err(ApiError::validation(format!(
-                "ExpirationMinutes {} exceeded max allowed of {}.",
-                self.expiration_in_minutes,
-                bounds::TOKEN_MINUTES
-            )));
-        }
+        check_expiration(self.expiration_in_minutes)?;
         for port in &self.allowed_ports {
             if let PortSpecification::Range(range) = port
                 && range.start_port > range.end_port
@@ -138,4 +144,55 @@ impl Input for CreateMicrovmAuthTokenInput {
         }
         Ok(())
     }
+}
+
+impl Input for CreateMicrovmShellAuthTokenInput {
+    const OPERATION: Operation = Operation::CreateMicrovmShellAuthToken;
+    type Output = CreateMicrovmShellAuthTokenOutput;
+
+    fn check(&self) -> Result<(), ApiError> {
+        check_expiration(self.expiration_in_minutes)
+    }
+}
+
+fn check_expiration(minutes: u32) -> Result<(), ApiError> {
+    if minutes <= bounds::TOKEN_MINUTES {
+        return Ok(());
+    }
+    let max = bounds::TOKEN_MINUTES;
+    Err(ApiError::validation(format!("ExpirationMinutes {minutes} exceeded max allowed of {max}.")))
+}
+
+impl Input for TagResourceInput {
+    const OPERATION: Operation = Operation::TagResource;
+    type Output = TagResourceOutput;
+
+    fn check(&self) -> Result<(), ApiError> {
+        check_tags(self.tags.keys(), ErrorKind::InvalidParameterValue)
+    }
+}
+
+impl Input for UntagResourceInput {
+    const OPERATION: Operation = Operation::UntagResource;
+    type Output = UntagResourceOutput;
+
+    fn check(&self) -> Result<(), ApiError> {
+        check_tags(self.tag_keys.iter(), ErrorKind::InvalidParameterValue)
+    }
+}
+
+/// The rules that all of AWS has for tags; the service's own words are not known. How many tags a resource may have in all
+/// is [`bounds::TAGS`].
+fn check_tags<'a>(keys: impl Iterator<Item = &'a String>, kind: ErrorKind) -> Result<(), ApiError> {
+    let mut count = 0;
+    for key in keys {
+        count += 1;
+        if key.to_ascii_lowercase().starts_with("aws:") {
+            return Err(ApiError::new(kind, format!("Tag key '{key}' is reserved: it must not start with aws:")));
+        }
+    }
+    if count > bounds::TAGS {
+        return Err(ApiError::too_many_tags(kind));
+    }
+    Ok(())
 }

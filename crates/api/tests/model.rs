@@ -19,6 +19,7 @@ const READ: &str = "import botocore.session as s, json; \
 const KNOWN: &[&str] = &[
     // Below 0 there is no size; the sizes that there are come with `Input::check`, in the service's own words (spec 3.2).
     "CreateMicrovmImage.resources[].minimumMemoryInMiB",
+    "UpdateMicrovmImage.resources[].minimumMemoryInMiB",
 ];
 
 struct Model(Value);
@@ -56,10 +57,17 @@ impl Comparison<'_> {
     fn members(&mut self, at: &str, ours: &[Member], theirs: &Value) {
         let names: BTreeSet<_> = ours.iter().map(|member| member.name).collect();
         let empty = serde_json::Map::new();
-        let modelled = theirs["members"].as_object().unwrap_or(&empty);
+        let by_wire_name = |(name, member): (&String, &Value)| {
+            (member["locationName"].as_str().unwrap_or(name).to_owned(), member.clone())
+        };
+        let modelled: serde_json::Map<_, _> =
+            theirs["members"].as_object().unwrap_or(&empty).iter().map(by_wire_name).collect();
+        // `required` has the model's names, everything else those on the wire.
+        let wire = |name: &str| theirs["members"][name]["locationName"].as_str().unwrap_or(name).to_owned();
         self.same(at, "members", names, modelled.keys().map(String::as_str).collect());
-        let required: BTreeSet<_> = ours.iter().filter(|member| member.required).map(|member| member.name).collect();
-        self.same(at, "required", required, strings(&theirs["required"]));
+        let required: BTreeSet<_> =
+            ours.iter().filter(|member| member.required).map(|member| member.name.to_owned()).collect();
+        self.same(at, "required", required, strings(&theirs["required"]).into_iter().map(wire).collect());
         for member in ours {
             let Some(modelled) = modelled.get(member.name) else { continue };
             let at = format!("{at}.{}", member.name);
@@ -127,6 +135,9 @@ impl Comparison<'_> {
 fn the_table_says_what_the_model_says() {
     let model = Model::read();
     let mut comparison = Comparison { model: &model, differences: Vec::new() };
+    let names = Operation::ALL.iter().map(|operation| operation.as_str()).collect::<BTreeSet<_>>();
+    let theirs = model.0["operations"].as_object().unwrap().keys().map(String::as_str).collect();
+    comparison.same("service", "operations", names, theirs);
     for operation in Operation::ALL {
         let theirs = &model.0["operations"][operation.as_str()];
         let (route, http) = (operation.route(), &theirs["http"]);

@@ -3,7 +3,8 @@
 //! ```text
 //!   CREATING ──BuildSucceeded──> CREATED ──Update──> UPDATING ──BuildSucceeded──> UPDATED ──Update──> ...
 //!      └──────BuildFailed──────> CREATE_FAILED ─┘        └──────BuildFailed─────> UPDATE_FAILED ─┘
-//!   any of these that is not being built ──Delete──> DELETING ──> gone
+//!   any of these that is not being built ──DeleteVersion──> UPDATING ──VersionDeleted──> UPDATED
+//!                                        ──Delete──> DELETING ──> gone
 //! ```
 //!
 //! hearth makes one build per version (spec 16, item 27), so a version, its build and the image move together.
@@ -25,6 +26,8 @@ pub enum State {
     Updated,
     /// A later version failed; an earlier one may still be active.
     UpdateFailed,
+    /// A version is being deleted; the API shows it as UPDATING too.
+    Pruning,
     /// Going away; the name stays taken.
     Deleting,
 }
@@ -38,6 +41,10 @@ pub enum Input {
     BuildSucceeded,
     /// The newest version is not built.
     BuildFailed,
+    /// The API asks for the end of one version.
+    DeleteVersion,
+    /// The version is gone.
+    VersionDeleted,
     /// The API asks for the end of the image.
     Delete,
 }
@@ -53,12 +60,13 @@ impl State {
         match (self, input) {
             (State::Creating, Input::BuildSucceeded) => Ok(State::Created),
             (State::Creating, Input::BuildFailed) => Ok(State::CreateFailed),
-            (State::Updating, Input::BuildSucceeded) => Ok(State::Updated),
+            (State::Updating, Input::BuildSucceeded) | (State::Pruning, Input::VersionDeleted) => Ok(State::Updated),
             (State::Updating, Input::BuildFailed) => Ok(State::UpdateFailed),
-            (State::Creating | State::Updating, Input::Update | Input::Delete) => Err(Busy),
             (State::Deleting, Input::Delete) => Ok(State::Deleting),
-            (State::Deleting, _) | (_, Input::BuildSucceeded | Input::BuildFailed) => Err(Busy),
+            (State::Creating | State::Updating | State::Pruning | State::Deleting, _) => Err(Busy),
+            (_, Input::BuildSucceeded | Input::BuildFailed | Input::VersionDeleted) => Err(Busy),
             (_, Input::Update) => Ok(State::Updating),
+            (_, Input::DeleteVersion) => Ok(State::Pruning),
             (_, Input::Delete) => Ok(State::Deleting),
         }
     }
@@ -66,6 +74,11 @@ impl State {
     /// Is a build owed?
     pub fn building(self) -> bool {
         matches!(self, State::Creating | State::Updating)
+    }
+
+    /// May its versions change? Not while it is being built, pruned or deleted.
+    pub fn idle(self) -> bool {
+        self.step(Input::Update).is_ok()
     }
 }
 
@@ -90,16 +103,19 @@ mod tests {
     fn the_table_is_exactly_this() {
         use Input::*;
         use State::*;
-        let expect = |state: State| -> [Result<State, Busy>; 4] {
-            match state {
-                Creating => [Err(Busy), Ok(Created), Ok(CreateFailed), Err(Busy)],
-                Updating => [Err(Busy), Ok(Updated), Ok(UpdateFailed), Err(Busy)],
-                Created | CreateFailed | Updated | UpdateFailed => [Ok(Updating), Err(Busy), Err(Busy), Ok(Deleting)],
-                Deleting => [Err(Busy), Err(Busy), Err(Busy), Ok(Deleting)],
+        let inputs = [Update, BuildSucceeded, BuildFailed, DeleteVersion, VersionDeleted, Delete];
+        let busy = Err(Busy);
+        let expect = |state: State| match state {
+            Creating => [busy, Ok(Created), Ok(CreateFailed), busy, busy, busy],
+            Updating => [busy, Ok(Updated), Ok(UpdateFailed), busy, busy, busy],
+            Pruning => [busy, busy, busy, busy, Ok(Updated), busy],
+            Created | CreateFailed | Updated | UpdateFailed => {
+                [Ok(Updating), busy, busy, Ok(Pruning), busy, Ok(Deleting)]
             }
+            Deleting => [busy, busy, busy, busy, busy, Ok(Deleting)],
         };
-        for state in [Creating, Created, CreateFailed, Updating, Updated, UpdateFailed, Deleting] {
-            let got = [Update, BuildSucceeded, BuildFailed, Delete].map(|input| state.step(input));
+        for state in [Creating, Created, CreateFailed, Updating, Updated, UpdateFailed, Pruning, Deleting] {
+            let got = inputs.map(|input| state.step(input));
             assert_eq!(got, expect(state), "{state:?}");
         }
     }

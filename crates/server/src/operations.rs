@@ -12,6 +12,8 @@ use crate::{
     images::Images,
     microvms::Microvms,
     shared::now,
+    store::MicrovmRecord,
+    tokens,
 };
 
 /// See the module.
@@ -61,6 +63,16 @@ impl Operations for ControlPlane {
         self.images.delete(caller, input.image_identifier).await
     }
 
+    async fn update_microvm_image(
+        &self,
+        caller: &Caller,
+        input: UpdateMicrovmImageInput,
+    ) -> Result<UpdateMicrovmImageOutput, ApiError> {
+        caller.authorize("iam:PassRole", &input.configuration.build_role_arn)?;
+        caller.authorize("lambda:UpdateMicrovmImage", &input.image_identifier)?;
+        self.images.update(caller, input).await
+    }
+
     async fn get_microvm_image_version(
         &self,
         caller: &Caller,
@@ -78,6 +90,24 @@ impl Operations for ControlPlane {
     ) -> Result<ListMicrovmImageVersionsOutput, ApiError> {
         caller.authorize("lambda:ListMicrovmImageVersions", "*")?;
         self.images.versions(caller, input).await
+    }
+
+    async fn update_microvm_image_version(
+        &self,
+        caller: &Caller,
+        input: UpdateMicrovmImageVersionInput,
+    ) -> Result<UpdateMicrovmImageVersionOutput, ApiError> {
+        caller.authorize("lambda:UpdateMicrovmImageVersion", &input.image_identifier)?;
+        self.images.set_status(caller, input).await
+    }
+
+    async fn delete_microvm_image_version(
+        &self,
+        caller: &Caller,
+        input: DeleteMicrovmImageVersionInput,
+    ) -> Result<DeleteMicrovmImageVersionOutput, ApiError> {
+        caller.authorize("lambda:DeleteMicrovmImageVersion", &input.image_identifier)?;
+        self.images.delete_version(caller, input.image_identifier, input.image_version).await
     }
 
     async fn get_microvm_image_build(
@@ -101,6 +131,7 @@ impl Operations for ControlPlane {
     ) -> Result<ListMicrovmImageBuildsOutput, ApiError> {
         caller.authorize("lambda:ListMicrovmImageBuilds", "*")?;
         let (image, version) = self.images.version(caller, &input.image_identifier, input.image_version).await?;
+        tokens::single_page(input.next_token.as_deref())?;
         let build = version.build_summary(&image);
         let wanted = input.architecture.is_none_or(|wanted| wanted == build.architecture)
             && input.chipset.is_none_or(|wanted| wanted == build.chipset)
@@ -111,9 +142,10 @@ impl Operations for ControlPlane {
     async fn list_managed_microvm_images(
         &self,
         caller: &Caller,
-        _input: ListManagedMicrovmImagesInput,
+        input: ListManagedMicrovmImagesInput,
     ) -> Result<ListManagedMicrovmImagesOutput, ApiError> {
         caller.authorize("lambda:ListManagedMicrovmImages", "*")?;
+        tokens::single_page(input.next_token.as_deref())?;
         Ok(self.images.managed())
     }
 
@@ -123,6 +155,7 @@ impl Operations for ControlPlane {
         input: ListManagedMicrovmImageVersionsInput,
     ) -> Result<ListManagedMicrovmImageVersionsOutput, ApiError> {
         caller.authorize("lambda:ListManagedMicrovmImageVersions", "*")?;
+        tokens::single_page(input.next_token.as_deref())?;
         self.images.managed_versions(&input)
     }
 
@@ -171,23 +204,80 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: CreateMicrovmAuthTokenInput,
     ) -> Result<CreateMicrovmAuthTokenOutput, ApiError> {
-        let id = input.microvm_identifier;
-        let record = self.microvms.record(caller, "lambda:CreateMicrovmAuthToken", id).await?;
-        if matches!(record.life.state, State::Terminated) {
-            return Err(ApiError::microvm_terminated(id));
-        }
         let ports = input.allowed_ports.iter().map(|port| match port {
             PortSpecification::Port(port) => TokenPorts::single(*port),
             PortSpecification::Range(range) => TokenPorts { start: range.start_port, end: range.end_port },
             PortSpecification::AllPorts(Unit {}) => TokenPorts::ALL,
         });
+        let record = self.live(caller, "lambda:CreateMicrovmAuthToken", input.microvm_identifier).await?;
+        Ok(self.token(&record, Kind::Auth, ports.collect(), input.expiration_in_minutes))
+    }
+
+    async fn create_microvm_shell_auth_token(
+        &self,
+        caller: &Caller,
+        input: CreateMicrovmShellAuthTokenInput,
+    ) -> Result<CreateMicrovmShellAuthTokenOutput, ApiError> {
+        let record = self.live(caller, "lambda:CreateMicrovmShellAuthToken", input.microvm_identifier).await?;
+        if !record.ingress.shell {
+            return Err(ApiError::no_shell_ingress());
+        }
+        Ok(self.token(&record, Kind::Shell, Vec::new(), input.expiration_in_minutes))
+    }
+
+    async fn tag_resource(&self, caller: &Caller, input: TagResourceInput) -> Result<TagResourceOutput, ApiError> {
+        caller.authorize("lambda:TagResource", &input.resource)?;
+        match &input.resource {
+            TaggableArn::Image(arn) => self.images.tag(caller, arn, |tags| tags.extend(input.tags)).await?,
+            TaggableArn::Connector(arn) => return Err(ApiError::resource_not_found(arn)),
+        }
+        Ok(Unit {})
+    }
+
+    async fn untag_resource(
+        &self,
+        caller: &Caller,
+        input: UntagResourceInput,
+    ) -> Result<UntagResourceOutput, ApiError> {
+        caller.authorize("lambda:UntagResource", &input.resource)?;
+        match &input.resource {
+            TaggableArn::Image(arn) => {
+                self.images.tag(caller, arn, |tags| tags.retain(|key, _| !input.tag_keys.contains(key))).await?;
+            }
+            TaggableArn::Connector(arn) => return Err(ApiError::resource_not_found(arn)),
+        }
+        Ok(Unit {})
+    }
+
+    async fn list_tags(&self, caller: &Caller, input: ListTagsInput) -> Result<ListTagsOutput, ApiError> {
+        caller.authorize("lambda:ListTags", &input.resource)?;
+        match &input.resource {
+            TaggableArn::Image(arn) => Ok(ListTagsOutput { tags: self.images.record(caller, arn).await?.tags }),
+            TaggableArn::Connector(arn) => Err(ApiError::resource_not_found(arn)),
+        }
+    }
+}
+
+impl ControlPlane {
+    /// The record of a microVM that is not over.
+    async fn live(&self, caller: &Caller, action: &str, id: MicrovmId) -> Result<Arc<MicrovmRecord>, ApiError> {
+        let record = self.microvms.record(caller, action, id).await?;
+        match record.life.state {
+            State::Terminated => Err(ApiError::microvm_terminated(id)),
+            _ => Ok(record),
+        }
+    }
+
+    fn token(
+        &self,
+        record: &MicrovmRecord,
+        kind: Kind,
+        ports: Vec<TokenPorts>,
+        minutes: u32,
+    ) -> CreateMicrovmAuthTokenOutput {
         let seconds = u64::try_from(now() / 1000).unwrap_or_default();
-        let claims = Claims {
-            microvm: id.to_string(),
-            kind: Kind::Auth,
-            ports: ports.collect(),
-            expires_at: seconds + u64::from(input.expiration_in_minutes) * 60,
-        };
-        Ok(CreateMicrovmAuthTokenOutput::new(self.tokens.mint(&claims).into_string()))
+        let expires_at = seconds + u64::from(minutes) * 60;
+        let claims = Claims { microvm: record.id.to_string(), kind, ports, expires_at };
+        CreateMicrovmAuthTokenOutput::new(self.tokens.mint(&claims).into_string())
     }
 }

@@ -8,7 +8,7 @@ use lifecycle::Millis;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::{config::Config, edge::s3::S3Store, logs::Logs, store::Store};
+use crate::{config::Config, edge::s3::S3Store, logs::Logs, store::Store, tokens::Cursors};
 
 /// One of these per server.
 pub struct Shared {
@@ -30,6 +30,8 @@ pub struct Shared {
     pub boot: Option<Boot>,
     /// Builds at a time.
     pub builds: Semaphore,
+    /// Cursors of lists.
+    pub cursors: Arc<Cursors>,
 }
 
 /// What a guest boots.

@@ -32,6 +32,7 @@ use crate::{
     operations::ControlPlane,
     shared::{Boot, Shared},
     store::{Store, StoreError},
+    tokens::Cursors,
 };
 
 /// Why the server does not start.
@@ -150,7 +151,9 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let account = config.file.account.0.clone();
     let scheme = if config.file.api_tls { "https" } else { "http" };
     let api_tls = config.file.api_tls.then(|| tokio_rustls::TlsAcceptor::from(tls.clone()));
+    let cursors = Arc::new(Cursors::new(store.cursor_key().await?));
     let shared = Arc::new(Shared {
+        cursors,
         builds: Semaphore::new(config.file.build.concurrent),
         config,
         ingress_port: ingress_address.port(),

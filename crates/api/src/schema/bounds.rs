@@ -42,6 +42,8 @@ pub const CONNECTOR_CHARS: usize = 2048;
 pub const NON_BLANK_CHARS: usize = 2048;
 /// Longest log group or stream name, characters.
 pub const LOG_NAME_CHARS: usize = 512;
+/// Most tags of one resource.
+pub const TAGS: usize = 50;
 /// Longest tag key, characters.
 pub const TAG_KEY_CHARS: usize = 128;
 /// Longest tag value, characters.

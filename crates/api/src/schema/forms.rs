@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     ApiError, ErrorKind, S3Uri,
-    arns::{ConnectorArn, ImageArn, ManagedImageArn, starts_like_an_arn},
+    arns::{ConnectorArn, ImageArn, ManagedImageArn, TaggableArn, starts_like_an_arn},
     ids::{BaseImageVersion, BuildId, ImageVersion, MicrovmId},
 };
 
@@ -104,4 +104,9 @@ pub(super) fn s3_uri(_: &Request, text: &str) -> Result<(), ApiError> {
 /// A network connector.
 pub(super) fn connector(_: &Request, text: &str) -> Result<(), ApiError> {
     text.parse::<ConnectorArn>().map(drop).map_err(|error| ApiError::validation(error.to_string()))
+}
+
+/// What has tags.
+pub(super) fn taggable(_: &Request, text: &str) -> Result<(), ApiError> {
+    text.parse::<TaggableArn>().map(drop).map_err(|_| ApiError::resource_not_found(text))
 }

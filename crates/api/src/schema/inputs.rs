@@ -1,7 +1,7 @@
 //! The members of every request. The order of members is the order of violations in a message (spec 3.1).
 
 use super::{Location, Member, Shape, Text, bounds::*, forms, patterns};
-use crate::{Architecture, Capability, Chipset, HookState};
+use crate::{Architecture, Capability, Chipset, HookState, ImageVersionStatus};
 
 const NON_BLANK: Text = Text::of(1, NON_BLANK_CHARS).pattern(patterns::NON_BLANK);
 
@@ -22,6 +22,7 @@ const MICROVM_HOOK_TIMEOUT: Shape = Shape::Integer { min: 1, max: MICROVM_HOOK_T
 const HOOK: Shape = Shape::Enum(HookState::NAMES);
 const ARCHITECTURE: Shape = Shape::Enum(Architecture::NAMES);
 const CHIPSET: Shape = Shape::Enum(Chipset::NAMES);
+const VERSION_STATUS: Shape = Shape::Enum(ImageVersionStatus::NAMES);
 const CAPABILITY: Shape = Shape::Enum(Capability::NAMES);
 
 const CLIENT_TOKEN: Shape = Shape::Text(Text::of(1, CLIENT_TOKEN_CHARS));
@@ -39,6 +40,7 @@ const VERSION_TO_RUN: Shape = Shape::Text(NON_BLANK.form(forms::version_to_run))
 const BASE_VERSION: Shape = Shape::Text(NON_BLANK.form(forms::base_version));
 const BUILD: Shape = Shape::Text(NON_BLANK.form(forms::build));
 const S3_URI: Shape = Shape::Text(NON_BLANK.form(forms::s3_uri));
+const TAGGABLE: Shape = Shape::Text(Text::of(1, 10_000).pattern(patterns::TAGGABLE).form(forms::taggable));
 const CONNECTOR: Shape = Shape::Text(Text::of(1, CONNECTOR_CHARS).form(forms::connector));
 
 const CONNECTORS_LAUNCH: Shape = Shape::List { min: 0, max: CONNECTORS_AT_LAUNCH, item: &CONNECTOR };
@@ -88,11 +90,10 @@ const ENVIRONMENT: Shape = Shape::Map {
     key: Text::of(1, ENVIRONMENT_KEY_CHARS).pattern(patterns::NON_BLANK),
     value: Text::of(0, ENVIRONMENT_VALUE_CHARS).sensitive(),
 };
-const TAGS: Shape = Shape::Map {
-    max: usize::MAX,
-    key: Text::of(1, TAG_KEY_CHARS).pattern(patterns::TAG),
-    value: Text::of(0, TAG_VALUE_CHARS).pattern(patterns::TAG),
-};
+const TAG_KEY: Text = Text::of(1, TAG_KEY_CHARS).pattern(patterns::TAG);
+const TAG_KEYS: Shape = Shape::List { min: 0, max: usize::MAX, item: &Shape::Text(TAG_KEY) };
+const TAGS: Shape =
+    Shape::Map { max: usize::MAX, key: TAG_KEY, value: Text::of(0, TAG_VALUE_CHARS).pattern(patterns::TAG) };
 
 const IDLE_POLICY: Shape = Shape::Structure(&[
     Member::body("maxIdleDurationSeconds", &IDLE).required(),
@@ -117,24 +118,57 @@ const NEXT_TOKEN: Member = Member::query("nextToken", &ANY_TEXT);
 const IMAGE_IN_PATH: Member = Member::path("imageIdentifier", &IMAGE);
 const MANAGED_IMAGE_IN_PATH: Member = Member::path("imageIdentifier", &MANAGED_IMAGE);
 const VERSION_IN_PATH: Member = Member::path("imageVersion", &VERSION);
+const TAGGABLE_IN_PATH: Member = Member::path("Resource", &TAGGABLE);
 const MICROVM_IN_PATH: Member = Member::path("microvmIdentifier", &MICROVM);
+
+const BASE_IMAGE_ARN: Member = Member::body("baseImageArn", &BASE_IMAGE).required();
+const CODE: Member = Member::body("codeArtifact", &CODE_ARTIFACT).required();
+const BUILD_ROLE: Member = Member::body("buildRoleArn", &ROLE).required();
+const BASE_IMAGE_VERSION: Member = Member::body("baseImageVersion", &BASE_VERSION);
+const DESCRIPTION: Member = Member::body("description", &ANY_TEXT);
+const LOGS: Member = Member::body("logging", &LOGGING);
+const EGRESS_OF_IMAGE: Member = Member::body("egressNetworkConnectors", &CONNECTORS_IMAGE);
+const CPU_CONFIGURATIONS: Member = Member::body("cpuConfigurations", &CPUS);
+const RESOURCE_LIST: Member = Member::body("resources", &RESOURCES);
+const OS_CAPABILITIES: Member = Member::body("additionalOsCapabilities", &CAPABILITIES);
+const HOOK_SWITCHES: Member = Member::body("hooks", &HOOKS);
+const VARIABLES: Member = Member::body("environmentVariables", &ENVIRONMENT);
+const CLIENT: Member = Member::body("clientToken", &CLIENT_TOKEN);
 
 pub(crate) const CREATE_MICROVM_IMAGE: &[Member] = &[
     Member::body("name", &IMAGE_NAME).required(),
-    Member::body("baseImageArn", &BASE_IMAGE).required(),
-    Member::body("codeArtifact", &CODE_ARTIFACT).required(),
-    Member::body("buildRoleArn", &ROLE).required(),
-    Member::body("baseImageVersion", &BASE_VERSION),
-    Member::body("description", &ANY_TEXT),
-    Member::body("logging", &LOGGING),
-    Member::body("egressNetworkConnectors", &CONNECTORS_IMAGE),
-    Member::body("cpuConfigurations", &CPUS),
-    Member::body("resources", &RESOURCES),
-    Member::body("additionalOsCapabilities", &CAPABILITIES),
-    Member::body("hooks", &HOOKS),
-    Member::body("environmentVariables", &ENVIRONMENT),
+    BASE_IMAGE_ARN,
+    CODE,
+    BUILD_ROLE,
+    BASE_IMAGE_VERSION,
+    DESCRIPTION,
+    LOGS,
+    EGRESS_OF_IMAGE,
+    CPU_CONFIGURATIONS,
+    RESOURCE_LIST,
+    OS_CAPABILITIES,
+    HOOK_SWITCHES,
+    VARIABLES,
     Member::body("tags", &TAGS),
-    Member::body("clientToken", &CLIENT_TOKEN),
+    CLIENT,
+];
+
+/// As create, without what an image has only once.
+pub(crate) const UPDATE_MICROVM_IMAGE: &[Member] = &[
+    IMAGE_IN_PATH,
+    BASE_IMAGE_ARN,
+    CODE,
+    BUILD_ROLE,
+    BASE_IMAGE_VERSION,
+    DESCRIPTION,
+    LOGS,
+    EGRESS_OF_IMAGE,
+    CPU_CONFIGURATIONS,
+    RESOURCE_LIST,
+    OS_CAPABILITIES,
+    HOOK_SWITCHES,
+    VARIABLES,
+    CLIENT,
 ];
 
 pub(crate) const IMAGE_ONLY: &[Member] = &[IMAGE_IN_PATH];
@@ -143,6 +177,9 @@ pub(crate) const LIST_MICROVM_IMAGES: &[Member] =
     &[MAX_RESULTS, NEXT_TOKEN, Member::query("nameFilter", &NON_BLANK_TEXT)];
 
 pub(crate) const IMAGE_VERSION_ONLY: &[Member] = &[IMAGE_IN_PATH, VERSION_IN_PATH];
+
+pub(crate) const UPDATE_MICROVM_IMAGE_VERSION: &[Member] =
+    &[IMAGE_IN_PATH, VERSION_IN_PATH, Member::body("status", &VERSION_STATUS).required()];
 
 pub(crate) const LIST_MICROVM_IMAGE_VERSIONS: &[Member] = &[IMAGE_IN_PATH, MAX_RESULTS, NEXT_TOKEN];
 
@@ -170,10 +207,10 @@ pub(crate) const RUN_MICROVM: &[Member] = &[
     Member::body("ingressNetworkConnectors", &CONNECTORS_LAUNCH),
     Member::body("egressNetworkConnectors", &CONNECTORS_LAUNCH),
     Member::body("idlePolicy", &IDLE_POLICY),
-    Member::body("logging", &LOGGING),
+    LOGS,
     Member::body("runHookPayload", &PAYLOAD),
     Member::body("maximumDurationInSeconds", &DURATION),
-    Member::body("clientToken", &CLIENT_TOKEN),
+    CLIENT,
 ];
 
 pub(crate) const MICROVM_ONLY: &[Member] = &[MICROVM_IN_PATH];
@@ -190,3 +227,12 @@ pub(crate) const CREATE_MICROVM_AUTH_TOKEN: &[Member] = &[
     Member::body("expirationInMinutes", &POSITIVE).required(),
     Member::body("allowedPorts", &PORTS).required(),
 ];
+
+pub(crate) const CREATE_MICROVM_SHELL_AUTH_TOKEN: &[Member] =
+    &[MICROVM_IN_PATH, Member::body("expirationInMinutes", &POSITIVE).required()];
+
+pub(crate) const TAG_RESOURCE: &[Member] = &[TAGGABLE_IN_PATH, Member::body("Tags", &TAGS).required()];
+
+pub(crate) const UNTAG_RESOURCE: &[Member] = &[TAGGABLE_IN_PATH, Member::query("tagKeys", &TAG_KEYS).required()];
+
+pub(crate) const LIST_TAGS: &[Member] = &[TAGGABLE_IN_PATH];

@@ -1,7 +1,7 @@
 //! The regular expressions of the model, each with the code that decides it.
 
 use super::Pattern;
-use crate::arns::RoleArn;
+use crate::arns::{RoleArn, TaggableArn};
 
 /// Java's `\s`.
 fn is_space(c: char) -> bool {
@@ -28,6 +28,8 @@ pub(super) const LOG_GROUP: Pattern = Pattern {
 pub(super) const LOG_STREAM: Pattern = Pattern { text: "[^:*]*", matches: |text| !text.contains([':', '*']) };
 
 pub(super) const ROLE: Pattern = Pattern { text: RoleArn::PATTERN, matches: RoleArn::matches };
+
+pub(super) const TAGGABLE: Pattern = Pattern { text: TaggableArn::PATTERN, matches: TaggableArn::matches };
 
 /// Letters, numbers and separators by Rust's notion of Unicode, which is slightly wider than the expression's.
 pub(super) const TAG: Pattern = Pattern {

@@ -145,6 +145,49 @@ pub struct CreateMicrovmImageOutput {
     pub tags: Option<Tags>,
 }
 
+/// `UpdateMicrovmImage`: a new version. A full replacement: what is absent falls back to the service's default, not to the
+/// version before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateMicrovmImageInput {
+    /// The image.
+    pub image_identifier: ImageArn,
+    /// How the new version is built.
+    #[serde(flatten)]
+    pub configuration: ImageConfiguration,
+    /// The base version; absent: the newest.
+    pub base_image_version: Option<BaseImageVersion>,
+    /// Makes repeats safe.
+    pub client_token: Option<String>,
+}
+
+/// Answer of `UpdateMicrovmImage`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateMicrovmImageOutput {
+    /// The image.
+    pub image_arn: ImageArn,
+    /// Its name.
+    pub name: ImageName,
+    /// `UPDATING`.
+    pub state: ImageState,
+    /// The new version.
+    pub image_version: ImageVersion,
+    /// The version that is launched when none is named; still the one before.
+    pub latest_active_image_version: Option<ImageVersion>,
+    /// The version that failed last.
+    pub latest_failed_image_version: Option<ImageVersion>,
+    /// When the image was made.
+    pub created_at: Timestamp,
+    /// When it changed last.
+    pub updated_at: Timestamp,
+    /// The echo, defaults filled in.
+    #[serde(flatten)]
+    pub configuration: ImageConfiguration,
+    /// The base version chosen, as `<n>.0`.
+    pub base_image_version: Option<ImageVersion>,
+}
+
 /// `GetMicrovmImage`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -228,6 +228,19 @@ pub struct CreateMicrovmAuthTokenOutput {
     pub auth_token: BTreeMap<String, Sensitive<String>>,
 }
 
+/// `CreateMicrovmShellAuthToken`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreateMicrovmShellAuthTokenInput {
+    /// The microVM.
+    pub microvm_identifier: MicrovmId,
+    /// Minutes, 1..=60.
+    pub expiration_in_minutes: u32,
+}
+
+/// Answer of `CreateMicrovmShellAuthToken`.
+pub type CreateMicrovmShellAuthTokenOutput = CreateMicrovmAuthTokenOutput;
+
 /// The header that carries a token to the endpoint, as the answer spells it.
 pub const AUTH_TOKEN_HEADER: &str = "X-aws-proxy-auth";
 

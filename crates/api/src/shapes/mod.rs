@@ -6,9 +6,11 @@
 mod common;
 mod images;
 mod microvms;
+mod tags;
 mod versions;
 
 pub use common::*;
 pub use images::*;
 pub use microvms::*;
+pub use tags::*;
 pub use versions::*;

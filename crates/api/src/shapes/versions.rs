@@ -94,6 +94,43 @@ pub struct MicrovmImageVersion {
 /// Answer of `GetMicrovmImageVersion`.
 pub type GetMicrovmImageVersionOutput = MicrovmImageVersion;
 
+/// `UpdateMicrovmImageVersion`: may it be launched?
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateMicrovmImageVersionInput {
+    /// The image.
+    pub image_identifier: ImageArn,
+    /// The version.
+    pub image_version: ImageVersion,
+    /// The status it gets.
+    pub status: ImageVersionStatus,
+}
+
+/// Answer of `UpdateMicrovmImageVersion`.
+pub type UpdateMicrovmImageVersionOutput = MicrovmImageVersion;
+
+/// `DeleteMicrovmImageVersion`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeleteMicrovmImageVersionInput {
+    /// The image.
+    pub image_identifier: ImageArn,
+    /// The version.
+    pub image_version: ImageVersion,
+}
+
+/// Answer of `DeleteMicrovmImageVersion`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeleteMicrovmImageVersionOutput {
+    /// The image.
+    pub image_identifier: ImageArn,
+    /// The version.
+    pub image_version: ImageVersion,
+    /// `DELETING`.
+    pub state: ImageVersionState,
+}
+
 /// `ListMicrovmImageVersions`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

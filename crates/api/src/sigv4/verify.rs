@@ -273,7 +273,11 @@ mod tests {
             (vec![("authorization", "a"), ("authorization", "b")], "", "more than one"),
             (vec![], "X-Amz-Signature=00", "X-Amz-Credential"),
             (vec![("x-amz-security-token", "t")], "X-Amz-Signature=00", "in its query, not in a header"),
-            (vec![], &presigned("&X-Amz-Security-Token=a&X-Amz-Security-Token=b"), "more than one X-Amz-Security-Token"),
+            (
+                vec![],
+                &presigned("&X-Amz-Security-Token=a&X-Amz-Security-Token=b"),
+                "more than one X-Amz-Security-Token",
+            ),
             (vec![], &presigned("").replace("=60", "=0"), "between 1 and 604800"),
             (vec![], &presigned("").replace("=60", "=604801"), "between 1 and 604800"),
         ] {

@@ -75,8 +75,13 @@ impl Refusal {
     }
 }
 
-/// Success with a JSON body.
+/// Success with a JSON body; 204 has none.
 pub(super) fn json(status: u16, body: Vec<u8>) -> Response<Body> {
+    if status == 204 {
+        let mut answer = response(status, "application/json", Vec::new());
+        answer.headers_mut().remove(header::CONTENT_TYPE);
+        return answer;
+    }
     response(status, "application/json", body)
 }
 

@@ -31,7 +31,9 @@ impl fmt::Display for User {
 
 /// A text is not the name of a user.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("user must be 1 to {NAME_MAX} of the characters A-Z a-z 0-9 + = , . @ _ - and may be root in this spelling only")]
+#[error(
+    "user must be 1 to {NAME_MAX} of the characters A-Z a-z 0-9 + = , . @ _ - and may be root in this spelling only"
+)]
 pub struct UserError;
 
 impl std::str::FromStr for User {
@@ -124,8 +126,7 @@ impl Identity {
     fn is_foreign(&self, resource: &str) -> bool {
         let mut fields = resource.splitn(6, ':');
         let (service, account) = (fields.nth(2), fields.nth(1));
-        service != Some("iam")
-            && account.is_some_and(|account| !["", "aws", self.account.as_str()].contains(&account))
+        service != Some("iam") && account.is_some_and(|account| !["", "aws", self.account.as_str()].contains(&account))
     }
 }
 
@@ -178,7 +179,10 @@ mod tests {
         assert_eq!(root.authorize("lambda:PassNetworkConnector", managed), Ok(()));
         assert_eq!(root.authorize("iam:PassRole", "arn:aws:iam::999999999999:role/x"), Ok(()));
         let words = refusal(&root, "lambda:GetMicrovmImage", &DEMO.replace("111122223333", "444455556666"));
-        assert!(words.ends_with("because no resource-based policy allows the lambda:GetMicrovmImage action"), "{words}");
+        assert!(
+            words.ends_with("because no resource-based policy allows the lambda:GetMicrovmImage action"),
+            "{words}"
+        );
     }
 
     #[test]

@@ -205,7 +205,11 @@ impl Desk {
     fn authorize(&self, action: &str, account: &AccountId, resource: &str) -> Result<(), ApiError> {
         let identity = &self.caller.identity;
         if self.caller.temporary {
-            return Err(identity.refuse(action, resource, "because access keys cannot be managed with a session token"));
+            return Err(identity.refuse(
+                action,
+                resource,
+                "because access keys cannot be managed with a session token",
+            ));
         }
         match identity.user() {
             _ if self.is_head() => Ok(()),

@@ -73,7 +73,10 @@ impl Call {
             GetMicrovmImage => get_microvm_image,
             ListMicrovmImages => list_microvm_images,
             DeleteMicrovmImage => delete_microvm_image,
+            UpdateMicrovmImage => update_microvm_image,
             GetMicrovmImageVersion => get_microvm_image_version,
+            UpdateMicrovmImageVersion => update_microvm_image_version,
+            DeleteMicrovmImageVersion => delete_microvm_image_version,
             ListMicrovmImageVersions => list_microvm_image_versions,
             GetMicrovmImageBuild => get_microvm_image_build,
             ListMicrovmImageBuilds => list_microvm_image_builds,
@@ -86,6 +89,10 @@ impl Call {
             ResumeMicrovm => resume_microvm,
             TerminateMicrovm => terminate_microvm,
             CreateMicrovmAuthToken => create_microvm_auth_token,
+            CreateMicrovmShellAuthToken => create_microvm_shell_auth_token,
+            TagResource => tag_resource,
+            UntagResource => untag_resource,
+            ListTags => list_tags,
         }
     }
 }

@@ -119,12 +119,18 @@ operations! {
     get_microvm_image(GetMicrovmImageInput) -> GetMicrovmImageOutput;
     /// A page of images.
     list_microvm_images(ListMicrovmImagesInput) -> ListMicrovmImagesOutput;
+    /// A new version; it is being built when this returns.
+    update_microvm_image(UpdateMicrovmImageInput) -> UpdateMicrovmImageOutput;
     /// The image goes away later.
     delete_microvm_image(DeleteMicrovmImageInput) -> DeleteMicrovmImageOutput;
     /// One version.
     get_microvm_image_version(GetMicrovmImageVersionInput) -> GetMicrovmImageVersionOutput;
     /// A page of versions.
     list_microvm_image_versions(ListMicrovmImageVersionsInput) -> ListMicrovmImageVersionsOutput;
+    /// May it be launched?
+    update_microvm_image_version(UpdateMicrovmImageVersionInput) -> UpdateMicrovmImageVersionOutput;
+    /// The version goes away later.
+    delete_microvm_image_version(DeleteMicrovmImageVersionInput) -> DeleteMicrovmImageVersionOutput;
     /// One build.
     get_microvm_image_build(GetMicrovmImageBuildInput) -> GetMicrovmImageBuildOutput;
     /// A page of builds.
@@ -147,4 +153,12 @@ operations! {
     terminate_microvm(TerminateMicrovmInput) -> TerminateMicrovmOutput;
     /// A token for the endpoint.
     create_microvm_auth_token(CreateMicrovmAuthTokenInput) -> CreateMicrovmAuthTokenOutput;
+    /// A token for the shell.
+    create_microvm_shell_auth_token(CreateMicrovmShellAuthTokenInput) -> CreateMicrovmShellAuthTokenOutput;
+    /// Adds tags.
+    tag_resource(TagResourceInput) -> TagResourceOutput;
+    /// Takes tags away.
+    untag_resource(UntagResourceInput) -> UntagResourceOutput;
+    /// All tags.
+    list_tags(ListTagsInput) -> ListTagsOutput;
 }

@@ -1,14 +1,17 @@
-//! Images: which there are, and what the API does with them. How one is built is [`build`].
+//! Images: which there are, and what the API does with them. What it does with their versions is in [`versions`], how one is
+//! built in [`build`].
 
 mod build;
 mod failure;
 mod managed;
+mod versions;
 mod views;
 
 use std::sync::Arc;
 
 use api::{
-    ApiError, BaseImageVersion, BuildId, CreateMicrovmImageInput, ImageArn, ImageVersion, ImageVersionStatus, Timestamp,
+    ApiError, BaseImageVersion, BuildId, CreateMicrovmImageInput, ErrorKind, ImageArn, ImageVersion,
+    ImageVersionStatus, Operation, Tags, Timestamp, UpdateMicrovmImageInput, schema::bounds,
 };
 use lifecycle::images::{Input, Progress, State};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -18,8 +21,8 @@ use crate::{
     edge::Caller,
     failure::internal,
     shared::{Shared, now, remove_dir},
-    store::{Build, ImageRecord, Page, Remembered, StoreError, VersionRecord},
-    tokens,
+    store::{Accepted, Build, Claim, ImageRecord, Page, StoreError, VersionRecord},
+    tokens::{self, List},
 };
 
 /// All images of a server.
@@ -40,6 +43,8 @@ impl Images {
         for image in all {
             if image.state.building() {
                 images.start_build(image.arn.clone());
+            } else if image.state == State::Pruning {
+                images.start_pruning(image.arn.clone());
             } else if image.state == State::Deleting {
                 images.start_removal(image);
             }
@@ -70,30 +75,13 @@ impl Images {
         caller: &Caller,
         input: CreateMicrovmImageInput,
     ) -> Result<api::CreateMicrovmImageOutput, ApiError> {
-        let region = &self.shared.config.file.region.0;
+        let (store, region) = (&self.shared.store, &self.shared.config.file.region.0);
         let arn = ImageArn::new(region.clone(), caller.account.clone(), input.name.clone());
         caller.authorize("lambda:CreateMicrovmImage", &arn)?;
         caller.authorize("iam:PassRole", &input.configuration.build_role_arn)?;
         let base = managed::resolve(region, &input.configuration.base_image_arn, input.base_image_version)?;
-        if let Some(token) = &input.client_token {
-            let (store, fingerprint) = (&self.shared.store, tokens::fingerprint(&input)?);
-            let text = arn.to_string();
-            let known = store
-                .remember_token(&caller.account, "CreateMicrovmImage", token, &fingerprint, &text, now())
-                .await
-                .map_err(internal)?;
-            match known {
-                Remembered::New => {}
-                Remembered::Different => return Err(ApiError::client_token_reused()),
-                // A token outlives the image it made; then the creation is done again (spec 3.1 says what AWS does).
-                Remembered::Same(_) => {
-                    if let Some(image) = store.image(&arn).await.map_err(internal)? {
-                        let version = store.version(image.id, ImageVersion::FIRST).await.map_err(internal)?;
-                        return version.map(|version| image.created(&version)).ok_or_else(ApiError::internal);
-                    }
-                }
-            }
-        }
+        let claim = Claim::of(&caller.account, Operation::CreateMicrovmImage, input.client_token.as_ref(), &input);
+        let claim = claim.map_err(internal)?;
         let at = Timestamp::from_millis(now());
         let image = ImageRecord {
             id: Uuid::new_v4(),
@@ -107,18 +95,62 @@ impl Images {
             created_at: at,
             updated_at: at,
         };
-        let version = first_version(input.configuration.with_defaults(region), base, at);
-        if !self.shared.store.insert_image(&image, &version).await.map_err(internal)? {
-            if let Some(token) = &input.client_token {
-                let forgotten = self.shared.store.forget_token(&caller.account, "CreateMicrovmImage", token).await;
-                forgotten.map_err(internal)?;
+        let version = new_version(ImageVersion::FIRST, input.configuration.with_defaults(region), base, at);
+        let mut accepted = store.insert_image(&image, &version, claim.as_ref()).await.map_err(internal)?;
+        if let (Accepted::Replay(_), Some(claim)) = (&accepted, &claim) {
+            if let Some(image) = store.image(&arn).await.map_err(internal)? {
+                let version = store.version(image.id, ImageVersion::FIRST).await.map_err(internal)?;
+                return version
+                    .map(|version| image.created(&version))
+                    .ok_or_else(|| ApiError::image_name_taken(&input.name));
             }
-            return Err(ApiError::image_name_taken(&input.name));
+            // The token outlived the image that it made: the creation is done again (spec 3.1 says what AWS does).
+            store.forget_token(claim).await.map_err(internal)?;
+            accepted = store.insert_image(&image, &version, Some(claim)).await.map_err(internal)?;
+        }
+        match accepted {
+            Accepted::New => {}
+            Accepted::Reused => return Err(ApiError::client_token_reused()),
+            Accepted::Replay(_) | Accepted::Refused => return Err(ApiError::image_name_taken(&input.name)),
         }
         let mut output = image.created(&version);
         output.tags = input.tags;
         self.start_build(arn);
         Ok(output)
+    }
+
+    /// `UpdateMicrovmImage` (spec 3.2): always a new version and a new build.
+    pub async fn update(
+        self: &Arc<Self>,
+        caller: &Caller,
+        input: UpdateMicrovmImageInput,
+    ) -> Result<api::UpdateMicrovmImageOutput, ApiError> {
+        let (store, region) = (&self.shared.store, &self.shared.config.file.region.0);
+        let claim = Claim::of(&caller.account, Operation::UpdateMicrovmImage, input.client_token.as_ref(), &input);
+        let claim = claim.map_err(internal)?;
+        let _writer = self.writer.lock().await;
+        let mut image = self.record(caller, &input.image_identifier).await?;
+        match store.recall(claim.as_ref()).await.map_err(internal)? {
+            None => {}
+            Some(Accepted::Replay(number)) => {
+                let number = number.parse().map_err(internal)?;
+                let version = store.version(image.id, number).await.map_err(internal)?;
+                let gone = || ApiError::version_not_found(&image.arn, number);
+                return Ok(image.updated(&version.ok_or_else(gone)?));
+            }
+            Some(_) => return Err(ApiError::client_token_reused()),
+        }
+        let base = managed::resolve(region, &input.configuration.base_image_arn, input.base_image_version)?;
+        let state = image.state.step(Input::Update).map_err(|_| ApiError::image_busy(image.state()))?;
+        let at = Timestamp::from_millis(now());
+        image.newest = image.newest.next().ok_or_else(ApiError::internal)?;
+        (image.state, image.updated_at) = (state, at);
+        let version = new_version(image.newest, input.configuration.with_defaults(region), base, at);
+        if store.insert_version(&image, &version, claim.as_ref()).await.map_err(internal)? != Accepted::New {
+            return Err(ApiError::client_token_reused());
+        }
+        self.start_build(image.arn.clone());
+        Ok(image.updated(&version))
     }
 
     /// The image, if it is the caller's.
@@ -149,14 +181,13 @@ impl Images {
         caller: &Caller,
         input: api::ListMicrovmImagesInput,
     ) -> Result<api::ListMicrovmImagesOutput, ApiError> {
-        let after = tokens::read_cursor(input.next_token.as_deref())?;
+        let list = List::of(&caller.account, Operation::ListMicrovmImages, &input.name_filter);
+        let after = self.shared.cursors.open(&list, input.next_token.as_deref())?;
         let limit = input.max_results.unwrap_or(tokens::PAGE);
-        let page = Page { after: after.as_ref().map(|(at, id)| (*at, id.as_str())), limit: limit + 1 };
-        let mut images = self.shared.store.images(&caller.account, page).await.map_err(internal)?;
-        let more = images.len() > limit as usize;
-        images.truncate(limit as usize);
-        let last = images.last().filter(|_| more);
-        let next_token = last.map(|image| tokens::cursor(image.created_at.as_millis(), &image.id.to_string()));
+        let page = Page { after, limit: limit + 1 };
+        let mut images = self.shared.store.images(&caller.account, &page).await.map_err(internal)?;
+        let next = tokens::cut(&mut images, limit).map(|last| (last.created_at.as_millis(), last.id.to_string()));
+        let next_token = next.map(|next| self.shared.cursors.seal(&list, &next)).transpose()?;
         let wanted = |image: &&ImageRecord| {
             input.name_filter.as_ref().is_none_or(|part| image.arn.name().as_str().contains(part.as_str()))
         };
@@ -164,25 +195,6 @@ impl Images {
             items: images.iter().filter(wanted).map(ImageRecord::summary).collect(),
             next_token,
         })
-    }
-
-    /// `ListMicrovmImageVersions`: newest first.
-    pub async fn versions(
-        &self,
-        caller: &Caller,
-        input: api::ListMicrovmImageVersionsInput,
-    ) -> Result<api::ListMicrovmImageVersionsOutput, ApiError> {
-        let image = self.record(caller, &input.image_identifier).await?;
-        let before = tokens::read_cursor(input.next_token.as_deref())?.map_or(i64::MAX, |(number, _)| number);
-        let limit = input.max_results.unwrap_or(tokens::PAGE) as usize;
-        let mut versions = self.shared.store.versions(image.id).await.map_err(internal)?;
-        versions.retain(|version| i64::from(version.version.major()) < before);
-        let more = versions.len() > limit;
-        versions.truncate(limit);
-        let last = versions.last().filter(|_| more);
-        let next_token = last.map(|version| tokens::cursor(i64::from(version.version.major()), ""));
-        let items = versions.iter().map(|version| version.view(&image)).collect();
-        Ok(api::ListMicrovmImageVersionsOutput { items, next_token })
     }
 
     /// `DeleteMicrovmImage`: the record stays until the files are gone.
@@ -193,14 +205,13 @@ impl Images {
     ) -> Result<api::DeleteMicrovmImageOutput, ApiError> {
         let _writer = self.writer.lock().await;
         let mut image = self.record(caller, &arn).await?;
-        if self.shared.store.live_microvms_of(&arn).await.map_err(internal)? > 0 {
-            return Err(ApiError::image_in_use());
-        }
         let before = image.state;
         image.state = before.step(Input::Delete).map_err(|_| ApiError::image_not_deletable(&arn))?;
         if before != State::Deleting {
             image.updated_at = Timestamp::from_millis(now());
-            self.shared.store.put_image(&image).await.map_err(internal)?;
+            if !self.shared.store.retire(&image, None).await.map_err(internal)? {
+                return Err(ApiError::image_in_use());
+            }
             self.start_removal(image.clone());
         }
         Ok(api::DeleteMicrovmImageOutput { image_identifier: arn, state: image.state() })
@@ -217,6 +228,17 @@ impl Images {
         }
     }
 
+    /// `TagResource` and `UntagResource`: what `change` makes of the image's tags.
+    pub async fn tag(&self, caller: &Caller, arn: &ImageArn, change: impl FnOnce(&mut Tags)) -> Result<(), ApiError> {
+        let _writer = self.writer.lock().await;
+        let mut image = self.record(caller, arn).await?;
+        change(&mut image.tags);
+        if image.tags.len() > bounds::TAGS {
+            return Err(ApiError::too_many_tags(ErrorKind::InvalidParameterValue));
+        }
+        self.shared.store.put_image(&image).await.map_err(internal)
+    }
+
     /// `ListManagedMicrovmImages`.
     pub fn managed(&self) -> api::ListManagedMicrovmImagesOutput {
         managed::images(&self.shared.config.file.region.0)
@@ -231,12 +253,18 @@ impl Images {
     }
 }
 
-fn first_version(configuration: api::ImageConfiguration, base: BaseImageVersion, at: Timestamp) -> VersionRecord {
+fn new_version(
+    version: ImageVersion,
+    configuration: api::ImageConfiguration,
+    base: BaseImageVersion,
+    at: Timestamp,
+) -> VersionRecord {
     VersionRecord {
-        version: ImageVersion::FIRST,
+        version,
         configuration,
         base_image_version: base,
         status: ImageVersionStatus::Inactive,
+        deleting: false,
         build: Build { id: BuildId::new(Uuid::new_v4()), progress: Progress::Pending, reason: None, snapshot: None },
         events: 0,
         created_at: at,

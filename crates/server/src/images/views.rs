@@ -23,6 +23,22 @@ impl ImageRecord {
         }
     }
 
+    /// Answer of `UpdateMicrovmImage`.
+    pub fn updated(&self, version: &VersionRecord) -> api::UpdateMicrovmImageOutput {
+        api::UpdateMicrovmImageOutput {
+            image_arn: self.arn.clone(),
+            name: self.arn.name().clone(),
+            state: self.state(),
+            image_version: version.version,
+            latest_active_image_version: self.latest_active,
+            latest_failed_image_version: self.latest_failed,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            configuration: version.configuration.clone(),
+            base_image_version: Some(version.base_image_version.echoed()),
+        }
+    }
+
     /// Answer of `GetMicrovmImage`.
     pub fn view(&self) -> api::GetMicrovmImageOutput {
         api::GetMicrovmImageOutput {

@@ -164,7 +164,8 @@ impl AccessKeys {
         if !self.is_usable_root(&key.id) {
             return Ok(());
         }
-        let other = self.root_but(Some(&key.id)).ok_or_else(|| KeyError::LastRoot(key.id.clone(), self.first.clone()))?;
+        let other =
+            self.root_but(Some(&key.id)).ok_or_else(|| KeyError::LastRoot(key.id.clone(), self.first.clone()))?;
         if *published == key.id {
             *published = self.publish(&other).await.map_err(KeysError::from)?;
         }

@@ -18,13 +18,13 @@ use api::{AccountId, Sensitive, sigv4::SignatureError};
 use async_trait::async_trait;
 use iam::Policy;
 
-use self::{
-    file::{Credentials, CredentialsError},
-    sealing::{Sealer, SealingError, random},
-};
 pub use self::{
     change::{KeyError, NewKey},
     session::Session,
+};
+use self::{
+    file::{Credentials, CredentialsError},
+    sealing::{Sealer, SealingError, random},
 };
 use crate::{
     edge::{Credential, Identity, Keys, User},
@@ -135,7 +135,10 @@ impl AccessKeys {
         if let Some(old) = file.as_ref().filter(|_| !known) {
             let secret = Secret { id: old.access_key_id.clone(), secret: old.secret_access_key.clone() };
             keys.add(secret, old.account.clone(), User::Root, None).await?;
-            tracing::info!(key = old.access_key_id, "the access key of credentials.json is kept in hearth.db from now on");
+            tracing::info!(
+                key = old.access_key_id,
+                "the access key of credentials.json is kept in hearth.db from now on"
+            );
         }
         if keys.root_but(None).is_none() {
             let key = keys.add(Secret::generate("AKIA"), keys.first.clone(), User::Root, None).await?;

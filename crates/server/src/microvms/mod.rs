@@ -15,7 +15,9 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use api::{ApiError, Connector, ConnectorArn, ImageVersionStatus, ManagedConnector, MicrovmId, RunMicrovmInput};
+use api::{
+    ApiError, Connector, ConnectorArn, ImageVersionStatus, ManagedConnector, MicrovmId, Operation, RunMicrovmInput,
+};
 use lifecycle::{
     images::Progress,
     microvms::{Input, Microvm, Policy, Refusal},
@@ -31,8 +33,8 @@ use crate::{
     edge::Caller,
     failure::internal,
     shared::{Shared, now},
-    store::{Ingress, MicrovmRecord, Page, Remembered},
-    tokens,
+    store::{Accepted, Claim, Ingress, MicrovmRecord, Page},
+    tokens::{self, List},
 };
 
 /// Endpoints of terminated microVMs that still answer with 502 after a restart.
@@ -53,14 +55,6 @@ pub struct Microvms {
 enum Endpoint {
     Live(MicrovmId),
     Past(MicrovmId),
-}
-
-/// What a client token says of a `RunMicrovm`.
-enum Claim {
-    /// It was done before.
-    Made(Box<api::Microvm>),
-    /// It is to be done, under that id.
-    Free(MicrovmId),
 }
 
 impl Microvms {
@@ -103,6 +97,11 @@ impl Microvms {
             caller.authorize("iam:PassRole", role)?;
         }
         let store = &self.shared.store;
+        let claim = Claim::of(&caller.account, Operation::RunMicrovm, input.client_token.as_ref(), &input);
+        let claim = claim.map_err(internal)?;
+        if let Some(before) = store.recall(claim.as_ref()).await.map_err(internal)? {
+            return self.replay(caller, before).await;
+        }
         let image = store.image(&input.image_identifier).await.map_err(internal)?;
         let absent = || {
             let version = input.image_version.as_ref().map(|version| version as &dyn std::fmt::Display);
@@ -127,12 +126,8 @@ impl Microvms {
         for connector in ingress_connectors.iter().chain(&egress_connectors) {
             caller.authorize("lambda:PassNetworkConnector", connector)?;
         }
-        let id = match self.claim(caller, &input).await? {
-            Claim::Made(view) => return Ok(*view),
-            Claim::Free(id) => id,
-        };
         let record = MicrovmRecord {
-            id,
+            id: MicrovmId::new(Uuid::new_v4()),
             account: caller.account.clone(),
             endpoint: format!("{}.{}", Uuid::new_v4(), self.shared.config.endpoint_domain()),
             image_arn: image.arn.clone(),
@@ -151,44 +146,22 @@ impl Microvms {
             machine: None,
             saved_dir: None,
         };
-        if let Err(error) = store.insert_microvm(&record).await {
-            // Two calls with one client token share an id: the other one came first.
-            if let Some(other) = self.find(caller, id).await? {
-                return Ok(other.view(self.shared.ingress_port));
-            }
-            if let Some(token) = &input.client_token {
-                let _ = store.forget_token(&caller.account, "RunMicrovm", token).await;
-            }
-            return Err(internal(error));
+        match store.insert_microvm(&record, claim.as_ref()).await.map_err(internal)? {
+            Accepted::New => {}
+            Accepted::Refused => return Err(absent()),
+            before => return self.replay(caller, before).await,
         }
         let view = record.view(self.shared.ingress_port);
         self.adopt(record);
         Ok(view)
     }
 
-    /// Finds the microVM of an earlier call with the same client token. A token without a microVM is that of a server which
-    /// was killed between the two, or of a call that is just ahead: its id is used, so that there is one microVM at most.
-    async fn claim(&self, caller: &Caller, input: &RunMicrovmInput) -> Result<Claim, ApiError> {
-        let id = MicrovmId::new(Uuid::new_v4());
-        let Some(token) = &input.client_token else { return Ok(Claim::Free(id)) };
-        let fingerprint = tokens::fingerprint(input)?;
-        let known = self
-            .shared
-            .store
-            .remember_token(&caller.account, "RunMicrovm", token, &fingerprint, &id.to_string(), now())
-            .await
-            .map_err(internal)?;
-        match known {
-            Remembered::New => Ok(Claim::Free(id)),
-            Remembered::Different => Err(ApiError::client_token_reused()),
-            Remembered::Same(resource) => {
-                let id = resource.parse().map_err(|_| ApiError::internal())?;
-                match self.find(caller, id).await? {
-                    Some(record) => Ok(Claim::Made(Box::new(record.view(self.shared.ingress_port)))),
-                    None => Ok(Claim::Free(id)),
-                }
-            }
-        }
+    /// The answer to a client token that was used before.
+    async fn replay(&self, caller: &Caller, before: Accepted) -> Result<api::Microvm, ApiError> {
+        let Accepted::Replay(id) = before else { return Err(ApiError::client_token_reused()) };
+        let id = id.parse().map_err(internal)?;
+        let record = self.find(caller, id).await?.ok_or_else(|| ApiError::microvm_not_found(id))?;
+        Ok(record.view(self.shared.ingress_port))
     }
 
     /// `GetMicrovm`.
@@ -231,15 +204,14 @@ impl Microvms {
                 Err(_) => return Ok(api::ListMicrovmsOutput { items: Vec::new(), next_token: None }),
             },
         };
-        let after = tokens::read_cursor(input.next_token.as_deref())?;
-        let limit = input.max_results.unwrap_or(tokens::PAGE);
-        let page = Page { after: after.as_ref().map(|(at, id)| (*at, id.as_str())), limit: limit + 1 };
         let image = input.image_identifier.as_ref();
-        let mut records = self.shared.store.microvms(&caller.account, image, version, page).await.map_err(internal)?;
-        let more = records.len() > limit as usize;
-        records.truncate(limit as usize);
-        let last = records.last().filter(|_| more);
-        let next_token = last.map(|record| tokens::cursor(record.life.started_at, &record.id.to_string()));
+        let list = List::of(&caller.account, Operation::ListMicrovms, (image, version));
+        let after = self.shared.cursors.open(&list, input.next_token.as_deref())?;
+        let limit = input.max_results.unwrap_or(tokens::PAGE);
+        let page = Page { after, limit: limit + 1 };
+        let mut records = self.shared.store.microvms(&caller.account, image, version, &page).await.map_err(internal)?;
+        let next = tokens::cut(&mut records, limit).map(|last| (last.life.started_at, last.id.to_string()));
+        let next_token = next.map(|next| self.shared.cursors.seal(&list, &next)).transpose()?;
         Ok(api::ListMicrovmsOutput { items: records.iter().map(MicrovmRecord::summary).collect(), next_token })
     }
 

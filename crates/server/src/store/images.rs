@@ -8,7 +8,7 @@ use lifecycle::images::{Progress, State};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Page, Store, StoreError, decode};
+use super::{Accepted, Claim, Page, Store, StoreError, decode};
 
 /// All that is known of an image, but for its versions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -46,6 +46,9 @@ pub struct VersionRecord {
     pub base_image_version: BaseImageVersion,
     /// May it be launched?
     pub status: ImageVersionStatus,
+    /// Is it going away?
+    #[serde(default)]
+    pub deleting: bool,
     /// Its build.
     pub build: Build,
     /// The last guest event before the snapshot; a microVM's own events come after it.
@@ -76,7 +79,7 @@ impl ImageRecord {
             State::Creating => ImageState::Creating,
             State::Created => ImageState::Created,
             State::CreateFailed => ImageState::CreateFailed,
-            State::Updating => ImageState::Updating,
+            State::Updating | State::Pruning => ImageState::Updating,
             State::Updated => ImageState::Updated,
             State::UpdateFailed => ImageState::UpdateFailed,
             State::Deleting => ImageState::Deleting,
@@ -88,6 +91,7 @@ impl VersionRecord {
     /// The state as the API spells it.
     pub fn state(&self) -> ImageVersionState {
         match self.build.progress {
+            _ if self.deleting => ImageVersionState::Deleting,
             Progress::Pending => ImageVersionState::Pending,
             Progress::InProgress => ImageVersionState::InProgress,
             Progress::Successful => ImageVersionState::Successful,
@@ -97,9 +101,17 @@ impl VersionRecord {
 }
 
 impl Store {
-    /// Adds an image with its first version. `false`: its ARN is taken.
-    pub async fn insert_image(&self, image: &ImageRecord, version: &VersionRecord) -> Result<bool, StoreError> {
+    /// Adds an image with its first version. Refused: its ARN is taken.
+    pub async fn insert_image(
+        &self,
+        image: &ImageRecord,
+        version: &VersionRecord,
+        claim: Option<&Claim>,
+    ) -> Result<Accepted, StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        if let Some(known) = Claim::stake(claim, &mut transaction, &image.arn.to_string()).await? {
+            return Ok(known);
+        }
         let done =
             sqlx::query("INSERT OR IGNORE INTO images (id, arn, account, created_at, doc) VALUES (?, ?, ?, ?, ?)")
                 .bind(image.id.to_string())
@@ -110,11 +122,28 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
         if done.rows_affected() == 0 {
-            return Ok(false);
+            return Ok(Accepted::Refused);
         }
         put_version(&mut transaction, image.id, version).await?;
         transaction.commit().await?;
-        Ok(true)
+        Ok(Accepted::New)
+    }
+
+    /// Adds a version to an image.
+    pub async fn insert_version(
+        &self,
+        image: &ImageRecord,
+        version: &VersionRecord,
+        claim: Option<&Claim>,
+    ) -> Result<Accepted, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        if let Some(known) = Claim::stake(claim, &mut transaction, &version.version.to_string()).await? {
+            return Ok(known);
+        }
+        put_image(&mut transaction, image).await?;
+        put_version(&mut transaction, image.id, version).await?;
+        transaction.commit().await?;
+        Ok(Accepted::New)
     }
 
     /// Writes an image and one of its versions together.
@@ -130,6 +159,41 @@ impl Store {
     pub async fn put_image(&self, image: &ImageRecord) -> Result<(), StoreError> {
         let mut connection = self.pool.acquire().await?;
         put_image(&mut connection, image).await
+    }
+
+    /// Writes an image that is to go away, or one of its versions that is, unless a microVM of it lives. `false`: one does.
+    pub async fn retire(&self, image: &ImageRecord, version: Option<&VersionRecord>) -> Result<bool, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let (live,): (i64,) = sqlx::query_as(
+            "SELECT COUNT(*) FROM microvms
+             WHERE image_arn = ?1 AND state <> 'TERMINATED' AND (?2 IS NULL OR version = ?2)",
+        )
+        .bind(image.arn.to_string())
+        .bind(version.map(|version| i64::from(version.version.major())))
+        .fetch_one(&mut *transaction)
+        .await?;
+        if live > 0 {
+            return Ok(false);
+        }
+        put_image(&mut transaction, image).await?;
+        if let Some(version) = version {
+            put_version(&mut transaction, image.id, version).await?;
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Writes an image and forgets one of its versions.
+    pub async fn delete_version(&self, image: &ImageRecord, version: ImageVersion) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        put_image(&mut transaction, image).await?;
+        sqlx::query("DELETE FROM versions WHERE image = ? AND number = ?")
+            .bind(image.id.to_string())
+            .bind(i64::from(version.major()))
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
     }
 
     /// Forgets an image and its versions.
@@ -153,8 +217,8 @@ impl Store {
     }
 
     /// A page of an account's images, newest first.
-    pub async fn images(&self, account: &AccountId, page: Page<'_>) -> Result<Vec<ImageRecord>, StoreError> {
-        let (at, id) = page.after.unwrap_or((i64::MAX, ""));
+    pub async fn images(&self, account: &AccountId, page: &Page) -> Result<Vec<ImageRecord>, StoreError> {
+        let (at, id) = page.start();
         decode(
             sqlx::query_as(
                 "SELECT doc FROM images WHERE account = ? AND (created_at, id) < (?, ?)
@@ -179,14 +243,21 @@ impl Store {
         Ok(row.map(|(doc,)| serde_json::from_str(&doc)).transpose()?)
     }
 
-    /// All versions of an image, newest first.
-    pub async fn versions(&self, image: Uuid) -> Result<Vec<VersionRecord>, StoreError> {
+    /// Versions of an image with a number below `before`, newest first, at most `limit`.
+    pub async fn versions(&self, image: Uuid, before: i64, limit: u32) -> Result<Vec<VersionRecord>, StoreError> {
         decode(
-            sqlx::query_as("SELECT doc FROM versions WHERE image = ? ORDER BY number DESC")
+            sqlx::query_as("SELECT doc FROM versions WHERE image = ? AND number < ? ORDER BY number DESC LIMIT ?")
                 .bind(image.to_string())
+                .bind(before)
+                .bind(limit)
                 .fetch_all(&self.pool)
                 .await?,
         )
+    }
+
+    /// All versions of an image, newest first.
+    pub async fn all_versions(&self, image: Uuid) -> Result<Vec<VersionRecord>, StoreError> {
+        self.versions(image, i64::MAX, u32::MAX).await
     }
 }
 

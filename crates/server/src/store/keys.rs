@@ -47,16 +47,18 @@ impl Store {
 
     /// Adds a key.
     pub async fn insert_key(&self, key: &KeyRecord) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO keys (id, account, user, active, created_at, sealed, policy) VALUES (?, ?, ?, ?, ?, ?, ?)")
-            .bind(&key.id)
-            .bind(&key.account)
-            .bind(&key.user)
-            .bind(key.active)
-            .bind(key.created_at)
-            .bind(&key.sealed)
-            .bind(&key.policy)
-            .execute(&self.pool)
-            .await?;
+        sqlx::query(
+            "INSERT INTO keys (id, account, user, active, created_at, sealed, policy) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(&key.id)
+        .bind(&key.account)
+        .bind(&key.user)
+        .bind(key.active)
+        .bind(key.created_at)
+        .bind(&key.sealed)
+        .bind(&key.policy)
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 

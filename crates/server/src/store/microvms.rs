@@ -10,7 +10,7 @@ use engine::MachineRecord;
 use lifecycle::microvms::{Input, Microvm, State};
 use serde::{Deserialize, Serialize};
 
-use super::{Page, Store, StoreError, decode};
+use super::{Accepted, Claim, Page, Store, StoreError, decode};
 
 /// What traffic a microVM takes, decided at launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,8 +109,24 @@ impl MicrovmRecord {
 }
 
 impl Store {
-    /// Adds a microVM that was just accepted.
-    pub async fn insert_microvm(&self, record: &MicrovmRecord) -> Result<(), StoreError> {
+    /// Adds a microVM that was just accepted. Refused: its version is not active (any more).
+    pub async fn insert_microvm(&self, record: &MicrovmRecord, claim: Option<&Claim>) -> Result<Accepted, StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        if let Some(known) = Claim::stake(claim, &mut transaction, &record.id.to_string()).await? {
+            return Ok(known);
+        }
+        let (launchable,): (i64,) = sqlx::query_as(
+            "SELECT COUNT(*) FROM images JOIN versions ON versions.image = images.id
+             WHERE arn = ? AND number = ?
+             AND images.doc ->> '$.state' <> 'Deleting' AND versions.doc ->> '$.status' = 'ACTIVE'",
+        )
+        .bind(record.image_arn.to_string())
+        .bind(i64::from(record.version.major()))
+        .fetch_one(&mut *transaction)
+        .await?;
+        if launchable == 0 {
+            return Ok(Accepted::Refused);
+        }
         sqlx::query(
             "INSERT INTO microvms (id, account, endpoint, image_arn, version, state, generation, started_at, doc)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -124,9 +140,10 @@ impl Store {
         .bind(record.life.generation as i64)
         .bind(record.life.started_at)
         .bind(serde_json::to_string(record)?)
-        .execute(&self.pool)
+        .execute(&mut *transaction)
         .await?;
-        Ok(())
+        transaction.commit().await?;
+        Ok(Accepted::New)
     }
 
     /// Writes what a transition made of the microVM, and the event, if nobody else did so since `before`.
@@ -187,40 +204,36 @@ impl Store {
         Ok(sqlx::query_as(sql).bind(limit).fetch_all(&self.pool).await?)
     }
 
-    /// A page of an account's microVMs, newest first, optionally of one image and version.
+    /// A page of an account's microVMs, newest first, optionally of one image and version. Each form has its index, so that a
+    /// page costs the same wherever it lies.
     pub async fn microvms(
         &self,
         account: &AccountId,
         image: Option<&ImageArn>,
         version: Option<i64>,
-        page: Page<'_>,
+        page: &Page,
     ) -> Result<Vec<MicrovmRecord>, StoreError> {
-        let (at, id) = page.after.unwrap_or((i64::MAX, ""));
+        let (at, id) = page.start();
+        let sql = match image {
+            None => {
+                "SELECT doc FROM microvms WHERE account = ?1 AND (started_at, id) < (?2, ?3)
+                 AND (?5 IS NULL OR version = ?5) ORDER BY started_at DESC, id DESC LIMIT ?6"
+            }
+            Some(_) => {
+                "SELECT doc FROM microvms WHERE account = ?1 AND image_arn = ?4 AND (started_at, id) < (?2, ?3)
+                 AND (?5 IS NULL OR version = ?5) ORDER BY started_at DESC, id DESC LIMIT ?6"
+            }
+        };
         decode(
-            sqlx::query_as(
-                "SELECT doc FROM microvms WHERE account = ?1
-                 AND (started_at, id) < (?2, ?3)
-                 AND (?4 IS NULL OR image_arn = ?4) AND (?5 IS NULL OR version = ?5)
-                 ORDER BY started_at DESC, id DESC LIMIT ?6",
-            )
-            .bind(account.as_str())
-            .bind(at)
-            .bind(id)
-            .bind(image.map(ToString::to_string))
-            .bind(version)
-            .bind(page.limit)
-            .fetch_all(&self.pool)
-            .await?,
+            sqlx::query_as(sql)
+                .bind(account.as_str())
+                .bind(at)
+                .bind(id)
+                .bind(image.map(ToString::to_string))
+                .bind(version)
+                .bind(page.limit)
+                .fetch_all(&self.pool)
+                .await?,
         )
-    }
-
-    /// How many live microVMs an image has.
-    pub async fn live_microvms_of(&self, image: &ImageArn) -> Result<i64, StoreError> {
-        let (count,): (i64,) =
-            sqlx::query_as("SELECT COUNT(*) FROM microvms WHERE image_arn = ? AND state <> 'TERMINATED'")
-                .bind(image.to_string())
-                .fetch_one(&self.pool)
-                .await?;
-        Ok(count)
     }
 }

@@ -18,7 +18,7 @@ use sqlx::{
 pub use images::{Build, ImageRecord, VersionRecord};
 pub use keys::KeyRecord;
 pub use microvms::{Ingress, MicrovmRecord};
-pub use tokens::Remembered;
+pub use tokens::{Accepted, Claim};
 
 /// The store of one server.
 #[derive(Debug, Clone)]
@@ -41,12 +41,18 @@ pub enum StoreError {
 }
 
 /// A page of a list: records older than (or at) the cursor, newest first.
-#[derive(Debug, Clone, Copy)]
-pub struct Page<'a> {
+#[derive(Debug, Clone)]
+pub struct Page {
     /// `(created or started at, id)` of the last item of the page before.
-    pub after: Option<(i64, &'a str)>,
+    pub after: Option<(i64, String)>,
     /// How many, at most.
     pub limit: u32,
+}
+
+impl Page {
+    fn start(&self) -> (i64, &str) {
+        self.after.as_ref().map_or((i64::MAX, ""), |(at, id)| (*at, id.as_str()))
+    }
 }
 
 impl Store {
@@ -67,6 +73,13 @@ impl Store {
             .await?;
         sqlx::raw_sql(include_str!("schema.sql")).execute(&pool).await?;
         Ok(Store { pool })
+    }
+
+    /// The key that authenticates list cursors; it is as old as the database.
+    pub async fn cursor_key(&self) -> Result<Vec<u8>, StoreError> {
+        let (key,): (Vec<u8>,) =
+            sqlx::query_as("SELECT value FROM secrets WHERE name = 'cursors'").fetch_one(&self.pool).await?;
+        Ok(key)
     }
 
     /// Waits for writers and closes.

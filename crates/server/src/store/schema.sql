@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS microvms (
 ) STRICT;
 CREATE INDEX IF NOT EXISTS microvms_by_account ON microvms (account, started_at, id);
 CREATE INDEX IF NOT EXISTS microvms_by_image ON microvms (image_arn, state);
+CREATE INDEX IF NOT EXISTS microvms_of_image ON microvms (account, image_arn, started_at, id);
 
 -- What happened to a microVM, in the transaction that made it so.
 CREATE TABLE IF NOT EXISTS events (
@@ -47,6 +48,14 @@ CREATE TABLE IF NOT EXISTS client_tokens (
     at          INTEGER NOT NULL,             -- milliseconds
     PRIMARY KEY (account, operation, token)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS client_tokens_by_age ON client_tokens (at);
+
+-- Random keys that only this installation knows, made when the database is.
+CREATE TABLE IF NOT EXISTS secrets (
+    name  TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT OR IGNORE INTO secrets VALUES ('cursors', randomblob(32));
 
 -- Access keys; the policy is its user's and the same in all of the user's rows.
 CREATE TABLE IF NOT EXISTS keys (

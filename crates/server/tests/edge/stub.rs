@@ -5,9 +5,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use api::*;
+use api::{sigv4::SignatureError, *};
 use async_trait::async_trait;
-use server::edge::{Caller, Credential, Keys, Operations};
+use server::{
+    edge::{Caller, Credential, Identity, Keys, Operations, User},
+    keys::AccessKeys,
+};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -15,17 +18,22 @@ pub const KEY: &str = "AKIAHEARTH00000EDGE1";
 pub const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 pub const ACCOUNT: &str = "111122223333";
 
-pub struct TwoKeys;
+/// The real keys, which hold [`KEY`], and one of another account's root.
+pub struct TwoKeys(pub Arc<AccessKeys>);
 
 #[async_trait]
 impl Keys for TwoKeys {
     async fn secret(&self, access_key_id: &str) -> Option<Credential> {
-        let account = match access_key_id {
-            KEY => ACCOUNT,
-            "AKIAHEARTH00000EDGE2" => "444455556666",
-            _ => return None,
-        };
-        Some(Credential { secret: Sensitive::new(SECRET.to_owned()), account: account.parse().unwrap() })
+        if access_key_id != "AKIAHEARTH00000EDGE2" {
+            return self.0.secret(access_key_id).await;
+        }
+        let account: AccountId = "444455556666".parse().unwrap();
+        let identity = Arc::new(Identity::new("aws", account.clone(), User::Root, Vec::new()));
+        Some(Credential { secret: Sensitive::new(SECRET.to_owned()), account, identity, temporary: false })
+    }
+
+    async fn temporary(&self, access_key_id: &str, token: &str, now: i64) -> Result<Credential, SignatureError> {
+        self.0.temporary(access_key_id, token, now).await
     }
 }
 
@@ -310,5 +318,77 @@ impl Operations for Stub {
         input: CreateMicrovmAuthTokenInput,
     ) -> Result<CreateMicrovmAuthTokenOutput, ApiError> {
         Ok(CreateMicrovmAuthTokenOutput::new(format!("token of {}", input.microvm_identifier)))
+    }
+
+    async fn create_microvm_shell_auth_token(
+        &self,
+        _: &Caller,
+        input: CreateMicrovmShellAuthTokenInput,
+    ) -> Result<CreateMicrovmShellAuthTokenOutput, ApiError> {
+        Ok(CreateMicrovmAuthTokenOutput::new(format!("shell token of {}", input.microvm_identifier)))
+    }
+
+    async fn update_microvm_image(
+        &self,
+        _: &Caller,
+        input: UpdateMicrovmImageInput,
+    ) -> Result<UpdateMicrovmImageOutput, ApiError> {
+        let image = self.image(&input.image_identifier)?;
+        Ok(UpdateMicrovmImageOutput {
+            image_arn: image.image_arn,
+            name: image.name,
+            state: ImageState::Updating,
+            image_version: ImageVersion::new(2),
+            latest_active_image_version: image.latest_active_image_version,
+            latest_failed_image_version: None,
+            created_at: image.created_at,
+            updated_at: image.created_at,
+            configuration: input.configuration,
+            base_image_version: None,
+        })
+    }
+
+    async fn update_microvm_image_version(
+        &self,
+        _: &Caller,
+        input: UpdateMicrovmImageVersionInput,
+    ) -> Result<UpdateMicrovmImageVersionOutput, ApiError> {
+        let version = self.version(&input.image_identifier, input.image_version)?;
+        Ok(MicrovmImageVersion { status: input.status, ..version })
+    }
+
+    async fn delete_microvm_image_version(
+        &self,
+        _: &Caller,
+        input: DeleteMicrovmImageVersionInput,
+    ) -> Result<DeleteMicrovmImageVersionOutput, ApiError> {
+        let version = self.version(&input.image_identifier, input.image_version)?;
+        Ok(DeleteMicrovmImageVersionOutput {
+            image_identifier: version.image_arn,
+            image_version: version.image_version,
+            state: ImageVersionState::Deleting,
+        })
+    }
+
+    async fn tag_resource(&self, _: &Caller, input: TagResourceInput) -> Result<Unit, ApiError> {
+        let mut images = self.images.lock().unwrap();
+        let arn = input.resource.to_string();
+        let image = images.get_mut(&arn).ok_or_else(|| ApiError::image_not_found(arn))?;
+        image.tags.get_or_insert_default().extend(input.tags);
+        Ok(Unit {})
+    }
+
+    async fn untag_resource(&self, _: &Caller, input: UntagResourceInput) -> Result<Unit, ApiError> {
+        let mut images = self.images.lock().unwrap();
+        let arn = input.resource.to_string();
+        let image = images.get_mut(&arn).ok_or_else(|| ApiError::image_not_found(arn))?;
+        image.tags.get_or_insert_default().retain(|key, _| !input.tag_keys.contains(key));
+        Ok(Unit {})
+    }
+
+    async fn list_tags(&self, _: &Caller, input: ListTagsInput) -> Result<ListTagsOutput, ApiError> {
+        let arn = input.resource.to_string();
+        let image = self.images.lock().unwrap().get(&arn).cloned().ok_or_else(|| ApiError::image_not_found(arn))?;
+        Ok(ListTagsOutput { tags: image.tags.unwrap_or_default() })
     }
 }
