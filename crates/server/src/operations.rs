@@ -68,8 +68,8 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: UpdateMicrovmImageInput,
     ) -> Result<UpdateMicrovmImageOutput, ApiError> {
-        caller.authorize("iam:PassRole", &input.configuration.build_role_arn)?;
         caller.authorize("lambda:UpdateMicrovmImage", &input.image_identifier)?;
+        caller.authorize("iam:PassRole", &input.configuration.build_role_arn)?;
         self.images.update(caller, input).await
     }
 

@@ -144,7 +144,11 @@ impl AccessKeys {
             let key = keys.add(Secret::generate("AKIA"), keys.first.clone(), User::Root, None).await?;
             tracing::info!(key = key.id, account = %keys.first, "root's access key made");
         }
-        let usable = file.filter(|file| keys.is_usable_root(&file.access_key_id));
+        let same = |file: &Credentials, key: Arc<Key>| key.secret == file.secret_access_key;
+        let usable = file.filter(|file| {
+            keys.is_usable_root(&file.access_key_id)
+                && keys.find(&file.access_key_id).is_some_and(|key| same(file, key))
+        });
         *keys.writer.lock().await = match (usable, keys.root_but(None)) {
             (Some(file), _) => file.access_key_id,
             (None, Some(key)) => keys.publish(&key).await?,

@@ -94,6 +94,10 @@ async fn a_lost_or_wrong_file_is_told() {
     fs::remove_file(dir.path().join("credentials.json")).unwrap();
     keys(dir.path()).await;
     assert_eq!(file(dir.path()), credentials, "written anew");
+    let other = Credentials { secret_access_key: "other".to_owned().into(), ..credentials.clone() };
+    other.write(&dir.path().join("credentials.json")).unwrap();
+    keys(dir.path()).await;
+    assert_eq!(file(dir.path()), credentials, "a secret that is not the key's is mended");
     fs::write(dir.path().join("credentials.json"), "{hunter2").unwrap();
     let error = load(dir.path(), "000000000000").await.unwrap_err().to_string();
     assert!(error.contains("credentials.json is damaged; remove it") && !error.contains("hunter2"), "{error}");
