@@ -36,6 +36,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub stub: Arc<Stub>,
     pub s3: S3Store,
+    pub access: Arc<AccessKeys>,
     pub dir: tempfile::TempDir,
     pub shutdown: CancellationToken,
     pub task: JoinHandle<()>,
@@ -56,7 +57,7 @@ impl Server {
         let stub = Stub::new();
         let edge = Edge {
             keys,
-            access,
+            access: access.clone(),
             operations: Arc::clone(&stub) as _,
             s3: s3.clone(),
             region: "us-east-1".parse().unwrap(),
@@ -64,7 +65,7 @@ impl Server {
         };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(edge::serve(listener, tls, Arc::new(edge), shutdown.clone()));
-        Server { address, stub, s3, dir, shutdown, task }
+        Server { address, stub, s3, access, dir, shutdown, task }
     }
 
     pub fn call<'a>(&'a self, method: &'a str, path: &'a str) -> Call<'a> {

@@ -197,6 +197,14 @@ async fn sessions() {
     let managed = server.call("GET", PATH).key(&id, &secret).token(&token).send().await;
     assert!(managed.message().ends_with("cannot be managed with a session token"), "{}", managed.text());
 
+    let old = server.access.issue(KEY, 1_700_000_000).unwrap();
+    let (old_secret, old_token) = (old.secret.expose(), old.token.expose());
+    let expired = list().key(&old.access_key_id, old_secret).token(old_token).send().await;
+    assert_eq!((expired.status, expired.error_type()), (403, "ExpiredTokenException"));
+    assert_eq!(expired.message(), "The security token included in the request is expired");
+    let expired = sts("Action=GetCallerIdentity").key(&old.access_key_id, old_secret).token(old_token).send().await;
+    assert!(expired.status == 403 && expired.text().contains("<Code>ExpiredToken</Code>"), "{}", expired.text());
+
     assert_eq!(of(&server, &ci, "/disable").await.status, 200);
     let dead = list().key(&id, &secret).token(&token).send().await;
     assert_eq!((dead.status, dead.error_type()), (403, "UnrecognizedClientException"));
