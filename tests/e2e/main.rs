@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod cli;
+mod keys;
 mod logs;
 mod restart;
 mod secrets;

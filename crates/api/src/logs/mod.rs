@@ -74,6 +74,14 @@ pub trait LogsInput: DeserializeOwned + Send + 'static {
     /// Which operation.
     const OPERATION: LogsOperation;
 
+    /// The group it is about, if it is about one.
+    fn group(&self) -> Option<&GroupRef>;
+
+    /// The stream it is about; empty when it is about none or many.
+    fn stream(&self) -> &str {
+        ""
+    }
+
     /// The rules between members.
     ///
     /// # Errors
@@ -219,6 +227,10 @@ impl DescribeLogGroupsInput {
 impl LogsInput for DescribeLogGroupsInput {
     const OPERATION: LogsOperation = LogsOperation::DescribeLogGroups;
 
+    fn group(&self) -> Option<&GroupRef> {
+        None
+    }
+
     fn check(&self) -> Result<(), ApiError> {
         let (prefix, pattern) = (&self.log_group_name_prefix, &self.log_group_name_pattern);
         if prefix.is_some() && pattern.is_some() {
@@ -285,6 +297,10 @@ pub struct DescribeLogStreamsInput {
 impl LogsInput for DescribeLogStreamsInput {
     const OPERATION: LogsOperation = LogsOperation::DescribeLogStreams;
 
+    fn group(&self) -> Option<&GroupRef> {
+        Some(&self.group)
+    }
+
     fn check(&self) -> Result<(), ApiError> {
         if self.order_by == Some(OrderBy::LastEventTime) && self.log_stream_name_prefix.is_some() {
             return Err(invalid("Cannot order by LastEventTime with a logStreamNamePrefix."));
@@ -350,6 +366,14 @@ pub struct GetLogEventsInput {
 
 impl LogsInput for GetLogEventsInput {
     const OPERATION: LogsOperation = LogsOperation::GetLogEvents;
+
+    fn group(&self) -> Option<&GroupRef> {
+        Some(&self.group)
+    }
+
+    fn stream(&self) -> &str {
+        &self.log_stream_name
+    }
 
     fn check(&self) -> Result<(), ApiError> {
         self.group.check()
@@ -420,6 +444,10 @@ impl FilterLogEventsInput {
 
 impl LogsInput for FilterLogEventsInput {
     const OPERATION: LogsOperation = LogsOperation::FilterLogEvents;
+
+    fn group(&self) -> Option<&GroupRef> {
+        Some(&self.group)
+    }
 
     fn check(&self) -> Result<(), ApiError> {
         if self.log_stream_names.is_some() && self.log_stream_name_prefix.is_some() {

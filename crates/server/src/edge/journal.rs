@@ -21,7 +21,7 @@ use super::{
     Edge,
     answer::{Body, Refusal},
     dispatch::Head,
-    gate,
+    gate, logs,
 };
 use crate::logs::{Cursor, Logs};
 
@@ -39,6 +39,7 @@ pub(super) async fn call(
     let expected = Expected { region: edge.region.as_str(), service: "lambda" };
     let (caller, _) = gate::admit(edge, id, head, presented, expected, body).await?;
     let query = Query::read(&head.query)?;
+    logs::authorize(&caller, &edge.region, "logs:FilterLogEvents", &query.group, "")?;
     let reader = Reader { logs: edge.logs.clone(), account: caller.account, query, cursor: Cursor::default() };
     let lines = stream::unfold(reader, |mut reader| async move {
         let chunk = reader.next().await?;

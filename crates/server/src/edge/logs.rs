@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use api::{
-    ApiError,
+    ApiError, Region,
     logs::{self, LogsInput, LogsOperation, TARGET_PREFIX},
     sigv4::{Authorization, Expected, SignatureError},
 };
 use bytes::Bytes;
 use http::Response;
 use hyper::body::Incoming;
+use iam::Decision;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -54,6 +55,24 @@ fn operation(head: &Head) -> Result<LogsOperation, ApiError> {
     })
 }
 
+/// May the caller do that to the group? Policies name a group as such, or with what is in it: `<group>:*`. Either is enough, and
+/// a deny of either is one.
+pub(super) fn authorize(
+    caller: &Caller,
+    region: &Region,
+    action: &str,
+    group: &str,
+    stream: &str,
+) -> Result<(), ApiError> {
+    let group = logs::group_arn(region, &caller.account, group);
+    let within = format!("{group}:log-stream:{stream}");
+    match [&group, &within].map(|resource| caller.identity.decide(action, resource)) {
+        [Decision::ExplicitDeny, _] => caller.authorize(action, group),
+        [Decision::Allow, Decision::Allow | Decision::ImplicitDeny] => caller.authorize(action, group),
+        _ => caller.authorize(action, within),
+    }
+}
+
 struct Call<'a> {
     edge: &'a Edge,
     caller: Caller,
@@ -69,6 +88,9 @@ impl Call<'_> {
         Q: FnOnce(&Query, &I) -> Result<O, ApiError> + Send + 'static,
     {
         let input: I = logs::decode(&self.body)?;
+        let group = input.group().map(|group| group.name(&self.edge.region, &self.caller.account)).transpose()?;
+        let action = format!("logs:{}", I::OPERATION);
+        authorize(&self.caller, &self.edge.region, &action, group.unwrap_or_default(), input.stream())?;
         let turn = self.edge.logs.turn().await;
         let Caller { account, request_id, .. } = self.caller;
         let query = Query { logs: Arc::clone(&self.edge.logs), region: self.edge.region.clone(), account };

@@ -4,6 +4,7 @@
 //! generation, with its event in the same transaction.
 
 mod images;
+mod keys;
 mod microvms;
 mod tokens;
 
@@ -15,6 +16,7 @@ use sqlx::{
 };
 
 pub use images::{Build, ImageRecord, VersionRecord};
+pub use keys::KeyRecord;
 pub use microvms::{Ingress, MicrovmRecord};
 pub use tokens::{Accepted, Claim};
 
