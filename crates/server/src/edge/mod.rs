@@ -7,6 +7,7 @@
 //!     sts.rs        GetCallerIdentity                      query, XML
 //!     logs.rs       nothing yet, and says so               JSON 1.1
 //!     s3/           s3s over a directory, same keys        XML
+//!   throttle.rs   who is too fast?                         for lambda
 //!   gate.rs       bounded body, SigV4 -> Caller            for all but S3, which verifies by itself
 //!   answer.rs     answers and errors become HTTP here and nowhere else
 //! ```
@@ -20,6 +21,7 @@ mod listen;
 mod logs;
 pub mod s3;
 mod sts;
+mod throttle;
 
 use std::sync::Arc;
 
@@ -28,6 +30,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 pub use listen::serve;
+pub use throttle::Throttle;
 
 /// Everything the endpoint needs.
 pub struct Edge {
@@ -41,6 +44,8 @@ pub struct Edge {
     pub region: Region,
     /// What `/hearth/v1/logs` reads.
     pub logs: Arc<crate::logs::Logs>,
+    /// How fast each account may go; `None`: as fast as it likes.
+    pub throttle: Option<Throttle>,
 }
 
 /// Looks up access keys.

@@ -5,6 +5,7 @@
 
 mod images;
 mod microvms;
+mod quotas;
 mod tokens;
 
 use std::{path::Path, time::Duration};
@@ -16,6 +17,7 @@ use sqlx::{
 
 pub use images::{Build, ImageRecord, VersionRecord};
 pub use microvms::{Ingress, MicrovmRecord};
+pub use quotas::Quota;
 pub use tokens::{Accepted, Claim};
 
 /// The store of one server.

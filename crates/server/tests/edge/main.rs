@@ -5,6 +5,7 @@
 mod client;
 mod s3;
 mod stub;
+mod throttle;
 mod transport;
 
 use api::*;
