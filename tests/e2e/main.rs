@@ -5,6 +5,8 @@
 
 mod bad_input;
 mod cli;
+mod compat;
+mod quotas;
 mod restart;
 mod secrets;
 mod story;
