@@ -75,10 +75,10 @@ for item in items:
 }
 
 const ASK: &str = "
-s3.create_bucket(Bucket='b')
-s3.put_object(Bucket='b', Key='a.zip', Body=artifact({'Dockerfile': 'FROM scratch'}))
+s3.create_bucket(Bucket='artifacts')
+s3.put_object(Bucket='artifacts', Key='a.zip', Body=artifact({'Dockerfile': 'FROM scratch'}))
 def ask(name, architecture):
-    return create(name, 's3://b/a.zip', cpuConfigurations=[{'architecture': architecture}])['imageArn']
+    return create(name, 's3://artifacts/a.zip', cpuConfigurations=[{'architecture': architecture}])['imageArn']
 ";
 
 #[test]

@@ -95,8 +95,8 @@ assert len(refused) == 7 and {full(answer)[-11:] for answer in refused} == {'Mic
 fn images_versions_and_builds_have_their_quotas() {
     let server = server(&format!("images = 2\nversions = 2\nbuilds = 1\n{FAST}"));
     let text = "
-s3.create_bucket(Bucket='b')
-s3.put_object(Bucket='b', Key='a.zip', Body=artifact({'Dockerfile': 'FROM scratch'}))
+s3.create_bucket(Bucket='artifacts')
+s3.put_object(Bucket='artifacts', Key='a.zip', Body=artifact({'Dockerfile': 'FROM scratch'}))
 SLOW = dict(
     hooks={**HOOKS, 'microvmImageHooks': {'ready': 'ENABLED', 'readyTimeoutInSeconds': 2}},
     environmentVariables={'HEARTH_FAKE_READY_STATUS': '503'},
@@ -105,13 +105,13 @@ def full(call, **arguments):
     status, kind, text = refused(call, **arguments)
     assert (status, kind) == (402, 'ServiceQuotaExceededException'), (status, kind, text)
     return text
-slow = create('slow', 's3://b/a.zip', **SLOW)['imageArn']
-assert 'concurrent MicroVM image builds: 1' in full(create, name='fine', uri='s3://b/a.zip')
+slow = create('slow', 's3://artifacts/a.zip', **SLOW)['imageArn']
+assert 'concurrent MicroVM image builds: 1' in full(create, name='fine', uri='s3://artifacts/a.zip')
 until(lambda: image_state(slow), ['CREATE_FAILED'])
-fine = create('fine', 's3://b/a.zip', hooks=HOOKS)['imageArn']
+fine = create('fine', 's3://artifacts/a.zip', hooks=HOOKS)['imageArn']
 until(lambda: image_state(fine), ['CREATED'])
-assert 'MicroVM images: 2' in full(create, name='third', uri='s3://b/a.zip')
-assert 'already exists' in refused(create, name='fine', uri='s3://b/a.zip')[2], 'which is told first'
+assert 'MicroVM images: 2' in full(create, name='third', uri='s3://artifacts/a.zip')
+assert 'already exists' in refused(create, name='fine', uri='s3://artifacts/a.zip')[2], 'which is told first'
 
 def update(**more):
     current = mv.get_microvm_image_version(imageIdentifier=fine, imageVersion='1.0')
@@ -127,7 +127,7 @@ assert update()['imageVersion'] == '3.0'
 until(lambda: image_state(fine), ['UPDATED'])
 mv.delete_microvm_image(imageIdentifier=slow)
 until(lambda: len(mv.list_microvm_images()['items']), [1])
-create('third', 's3://b/a.zip', hooks=HOOKS)
+create('third', 's3://artifacts/a.zip', hooks=HOOKS)
 ";
     server.python(text, &[]).ok();
 }
@@ -155,7 +155,6 @@ for error in errors:
     meta = error['ResponseMetadata']
     assert (meta['HTTPStatusCode'], error['Error']['Code']) == (429, 'ThrottlingException'), error
     assert meta['HTTPHeaders']['retry-after'] == '1', meta
-    assert error['serviceCode'] is None and error['quotaCode'] is None, error
 arn = 'arn:aws:lambda:us-east-1:000000000000:microvm-image:none'
 codes = [error['Error']['Code'] for error in calls(fast.list_tags, 3, Resource=arn)]
 assert codes == ['ResourceNotFoundException', 'TooManyRequestsException', 'TooManyRequestsException'], codes
