@@ -26,7 +26,7 @@ use crate::{
     config::{Config, EngineKind},
     edge::{self, Edge, s3::S3Store},
     images::Images,
-    keys::LocalKeys,
+    keys::AccessKeys,
     logs::{self, Logs},
     microvms::Microvms,
     operations::ControlPlane,
@@ -130,14 +130,12 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     ca.bundle(BuildahSettings::host_ca_bundle().as_deref(), &bundle).map_err(part)?;
     let tls = tls(&config, &ca)?;
     let tokens = Arc::new(TokenKeys::load_or_create(&data_dir.join("token-keys.json")).map_err(part)?);
-    let credentials = data_dir.join("credentials.json");
-    let keys = Arc::new(
-        LocalKeys::load_or_create(&credentials, &config.file.account.0).map_err(at("cannot use", &credentials))?,
-    );
-    let s3 = S3Store::new(&data_dir.join("s3"), keys.clone(), &S3Store::BASE_DOMAINS).map_err(part)?;
     let store_path = data_dir.join("hearth.db");
     private_file(&store_path)?;
     let store = Store::open(&store_path).await?;
+    let (account, partition) = (config.file.account.0.clone(), config.file.region.0.partition());
+    let keys = AccessKeys::load(store.clone(), &data_dir, account, partition).await.map_err(part)?;
+    let s3 = S3Store::new(&data_dir.join("s3"), keys.clone(), &S3Store::BASE_DOMAINS).map_err(part)?;
     let logs_dir = logs::dir_of(&data_dir);
     let logs = Logs::new(logs_dir.clone()).map_err(at("cannot open", &logs_dir))?;
     let tools = Tools::prepare(&config).await?;
@@ -171,7 +169,8 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let images = Images::load(shared.clone()).await?;
     let operations =
         Arc::new(ControlPlane { images: images.clone(), microvms: microvms.clone(), tokens: tokens.clone() });
-    let edge = Arc::new(Edge { keys, operations, s3, region: region.clone(), logs, throttle });
+    let edge =
+        Arc::new(Edge { keys: keys.clone(), access: keys, operations, s3, region: region.clone(), logs, throttle });
 
     let stop = CancellationToken::new();
     let ingress = {

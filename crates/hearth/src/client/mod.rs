@@ -3,6 +3,7 @@
 
 mod connection;
 mod endpoint;
+mod keys;
 pub mod log;
 mod names;
 mod ready;
@@ -27,6 +28,7 @@ use hyper::body::Incoming;
 
 pub use connection::{Connection, trust};
 pub use endpoint::{Call, Endpoint};
+pub use keys::AccessKey;
 pub use ready::{Key, Ready};
 pub use wait::{POLL, wait_for};
 

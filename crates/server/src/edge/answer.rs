@@ -57,9 +57,11 @@ impl Refusal {
             Refusal::Signature(SignatureError::Missing) => "MissingAuthenticationToken",
             Refusal::Signature(SignatureError::Incomplete(_)) => "IncompleteSignature",
             Refusal::Signature(SignatureError::UnknownKey) => "InvalidClientTokenId",
+            Refusal::Signature(SignatureError::Expired) => "ExpiredToken",
             Refusal::Signature(SignatureError::Invalid(_)) => "SignatureDoesNotMatch",
             Refusal::Api(error) if error.kind() == ErrorKind::InternalServer => "InternalFailure",
             Refusal::Api(error) if error.kind() == ErrorKind::UnknownOperation => "InvalidAction",
+            Refusal::Api(error) if error.kind() == ErrorKind::AccessDenied => "AccessDenied",
             Refusal::Api(_) => "ValidationError",
             Refusal::UnknownAction(_) => "InvalidAction",
         }
@@ -131,7 +133,7 @@ fn query(id: Uuid, refusal: &Refusal) -> Response<Body> {
 }
 
 /// Text for XML; control characters, which XML cannot hold, become spaces.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

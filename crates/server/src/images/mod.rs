@@ -77,10 +77,12 @@ impl Images {
         input: CreateMicrovmImageInput,
     ) -> Result<api::CreateMicrovmImageOutput, ApiError> {
         let (store, region) = (&self.shared.store, &self.shared.config.file.region.0);
+        let arn = ImageArn::new(region.clone(), caller.account.clone(), input.name.clone());
+        caller.authorize("lambda:CreateMicrovmImage", &arn)?;
+        caller.authorize("iam:PassRole", &input.configuration.build_role_arn)?;
         let base = managed::resolve(region, &input.configuration.base_image_arn, input.base_image_version)?;
         self.runnable(&input.configuration)?;
         let limits = self.shared.config.limits();
-        let arn = ImageArn::new(region.clone(), caller.account.clone(), input.name.clone());
         let claim = Claim::of(&caller.account, Operation::CreateMicrovmImage, input.client_token.as_ref(), &input);
         let claim = claim.map_err(internal)?;
         let at = Timestamp::from_millis(now());

@@ -96,6 +96,10 @@ impl Microvms {
 
     /// `RunMicrovm` (spec 3.2).
     pub async fn run(self: &Arc<Self>, caller: &Caller, input: RunMicrovmInput) -> Result<api::Microvm, ApiError> {
+        caller.authorize("lambda:RunMicrovm", &input.image_identifier)?;
+        if let Some(role) = &input.execution_role_arn {
+            caller.authorize("iam:PassRole", role)?;
+        }
         let store = &self.shared.store;
         let claim = Claim::of(&caller.account, Operation::RunMicrovm, input.client_token.as_ref(), &input);
         let claim = claim.map_err(internal)?;
@@ -122,6 +126,10 @@ impl Microvms {
             .unwrap_or_else(|| vec![ManagedConnector::HttpIngress.arn(region)]);
         let inherited = version.configuration.egress_network_connectors.clone().unwrap_or_default();
         let egress_connectors = chosen(&input.egress_network_connectors).unwrap_or(inherited);
+        // Those that nobody asked for too (spec 3.1).
+        for connector in ingress_connectors.iter().chain(&egress_connectors) {
+            caller.authorize("lambda:PassNetworkConnector", connector)?;
+        }
         let record = MicrovmRecord {
             id: MicrovmId::new(Uuid::new_v4()),
             account: caller.account.clone(),
@@ -157,28 +165,41 @@ impl Microvms {
 
     /// The answer to a client token that was used before.
     async fn replay(&self, caller: &Caller, before: Accepted) -> Result<api::Microvm, ApiError> {
-        match before {
-            Accepted::Replay(id) => self.get(caller, id.parse().map_err(internal)?).await,
-            _ => Err(ApiError::client_token_reused()),
-        }
+        let Accepted::Replay(id) = before else { return Err(ApiError::client_token_reused()) };
+        let id = id.parse().map_err(internal)?;
+        let record = self.find(caller, id).await?.ok_or_else(|| ApiError::microvm_not_found(id))?;
+        Ok(self.view(&record))
     }
 
     /// `GetMicrovm`.
     pub async fn get(&self, caller: &Caller, id: MicrovmId) -> Result<api::Microvm, ApiError> {
-        Ok(self.view(&*self.record(caller, id).await?))
+        Ok(self.view(&*self.record(caller, "lambda:GetMicrovm", id).await?))
     }
 
     fn view(&self, record: &MicrovmRecord) -> api::Microvm {
         record.view(self.shared.config.endpoint(record.endpoint_label(), self.shared.ingress_port))
     }
 
+    /// The record, if it is the caller's and the caller may do that to microVMs of its image (spec 3.1). Who may not do it to
+    /// all images is not told that there is no such microVM.
+    pub async fn record(&self, caller: &Caller, action: &str, id: MicrovmId) -> Result<Arc<MicrovmRecord>, ApiError> {
+        let Some(record) = self.find(caller, id).await? else {
+            let (region, account) = (&self.shared.config.file.region.0, &caller.account);
+            let all = format!("arn:{}:lambda:{region}:{account}:microvm-image:*", region.partition());
+            caller.authorize(action, all)?;
+            return Err(ApiError::microvm_not_found(id));
+        };
+        caller.authorize(action, &record.image_arn)?;
+        Ok(record)
+    }
+
     /// The record, if it is the caller's.
-    pub async fn record(&self, caller: &Caller, id: MicrovmId) -> Result<Arc<MicrovmRecord>, ApiError> {
+    async fn find(&self, caller: &Caller, id: MicrovmId) -> Result<Option<Arc<MicrovmRecord>>, ApiError> {
         let record = match self.cell(id) {
             Some(cell) => Some(cell.record()),
             None => self.shared.store.microvm(id).await.map_err(internal)?.map(Arc::new),
         };
-        record.filter(|record| record.account == caller.account).ok_or_else(|| ApiError::microvm_not_found(id))
+        Ok(record.filter(|record| record.account == caller.account))
     }
 
     /// `ListMicrovms`: newest first.
@@ -206,8 +227,8 @@ impl Microvms {
     }
 
     /// `SuspendMicrovm`, `ResumeMicrovm`, `TerminateMicrovm`: asks for it; the driver does it.
-    pub async fn ask(&self, caller: &Caller, id: MicrovmId, input: Input) -> Result<(), ApiError> {
-        let record = self.record(caller, id).await?;
+    pub async fn ask(&self, caller: &Caller, action: &str, id: MicrovmId, input: Input) -> Result<(), ApiError> {
+        let record = self.record(caller, action, id).await?;
         let Some(cell) = self.cell(id) else {
             return match input {
                 Input::Terminate => Ok(()),

@@ -4,6 +4,7 @@
 //! generation, with its event in the same transaction.
 
 mod images;
+mod keys;
 mod microvms;
 mod quotas;
 mod tokens;
@@ -16,6 +17,7 @@ use sqlx::{
 };
 
 pub use images::{Build, ImageRecord, VersionRecord};
+pub use keys::KeyRecord;
 pub use microvms::{Ingress, MicrovmRecord};
 pub use quotas::Quota;
 pub use tokens::{Accepted, Claim};

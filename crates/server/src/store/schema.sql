@@ -64,3 +64,14 @@ CREATE TABLE IF NOT EXISTS secrets (
     value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 INSERT OR IGNORE INTO secrets VALUES ('cursors', randomblob(32));
+
+-- Access keys; the policy is its user's and the same in all of the user's rows.
+CREATE TABLE IF NOT EXISTS keys (
+    id         TEXT PRIMARY KEY,              -- access key id
+    account    TEXT NOT NULL,
+    user       TEXT NOT NULL,                 -- name, or 'root'
+    active     INTEGER NOT NULL,              -- 0 or 1
+    created_at INTEGER NOT NULL,              -- milliseconds
+    sealed     BLOB NOT NULL,                 -- the secret, encrypted
+    policy     TEXT                           -- JSON as it was given; NULL: none
+) STRICT;
