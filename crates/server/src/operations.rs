@@ -116,12 +116,7 @@ impl Operations for ControlPlane {
         input: GetMicrovmImageBuildInput,
     ) -> Result<GetMicrovmImageBuildOutput, ApiError> {
         caller.authorize("lambda:GetMicrovmImageBuild", &input.image_identifier)?;
-        let (arn, number) = (&input.image_identifier, input.image_version);
-        let (image, version) = self.images.version(caller, arn, number).await?;
-        if version.build.id != input.build_id {
-            return Err(ApiError::build_not_found(arn, number, input.build_id));
-        }
-        Ok(GetMicrovmImageBuildOutput { build: version.build_summary(&image), snapshot_build: version.build.snapshot })
+        self.images.get_build(caller, input).await
     }
 
     async fn list_microvm_image_builds(
@@ -130,13 +125,7 @@ impl Operations for ControlPlane {
         input: ListMicrovmImageBuildsInput,
     ) -> Result<ListMicrovmImageBuildsOutput, ApiError> {
         caller.authorize("lambda:ListMicrovmImageBuilds", "*")?;
-        let (image, version) = self.images.version(caller, &input.image_identifier, input.image_version).await?;
-        tokens::single_page(input.next_token.as_deref())?;
-        let build = version.build_summary(&image);
-        let wanted = input.architecture.is_none_or(|wanted| wanted == build.architecture)
-            && input.chipset.is_none_or(|wanted| wanted == build.chipset)
-            && input.chipset_generation.is_none_or(|wanted| wanted == build.chipset_generation);
-        Ok(ListMicrovmImageBuildsOutput { items: wanted.then_some(build).into_iter().collect(), next_token: None })
+        self.images.list_builds(caller, input).await
     }
 
     async fn list_managed_microvm_images(

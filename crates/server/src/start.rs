@@ -151,6 +151,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let account = config.file.account.0.clone();
     let scheme = if config.file.api_tls { "https" } else { "http" };
     let api_tls = config.file.api_tls.then(|| tokio_rustls::TlsAcceptor::from(tls.clone()));
+    let throttle = config.quotas().map(edge::Throttle::new);
     let cursors = Arc::new(Cursors::new(store.cursor_key().await?));
     let shared = Arc::new(Shared {
         cursors,
@@ -168,7 +169,8 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let images = Images::load(shared.clone()).await?;
     let operations =
         Arc::new(ControlPlane { images: images.clone(), microvms: microvms.clone(), tokens: tokens.clone() });
-    let edge = Arc::new(Edge { keys: keys.clone(), access: keys, operations, s3, region: region.clone(), logs });
+    let edge =
+        Arc::new(Edge { keys: keys.clone(), access: keys, operations, s3, region: region.clone(), logs, throttle });
 
     let stop = CancellationToken::new();
     let ingress = {
@@ -201,7 +203,8 @@ fn tls(config: &Config, ca: &Arc<LocalCa>) -> Result<Arc<rustls::ServerConfig>, 
     let settings = match (&endpoint.certificate, &endpoint.key) {
         (Some(certificate), Some(key)) => TlsSettings::Files { certificate: certificate.clone(), key: key.clone() },
         _ => {
-            let names = vec![format!("*.{}", config.endpoint_domain()), endpoint.domain.clone(), "127.0.0.1".into()];
+            let mut names: Vec<_> = config.endpoint_domains().iter().map(|domain| format!("*.{domain}")).collect();
+            names.extend([config.api_name().to_owned(), "127.0.0.1".into()]);
             TlsSettings::Local { ca: ca.clone(), names }
         }
     };

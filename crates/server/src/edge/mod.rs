@@ -9,6 +9,7 @@
 //!     keys.rs       hearth's own: access keys              JSON
 //!     logs.rs       nothing yet, and says so               JSON 1.1
 //!     s3/           s3s over a directory, same keys        XML
+//!   throttle.rs   who is too fast?                         for lambda
 //!   gate.rs       bounded body, SigV4 -> Caller            for all but S3, which verifies by itself
 //!   identity.rs   whose a key is and what it may do        asked by every operation
 //!   answer.rs     answers and errors become HTTP here and nowhere else
@@ -25,6 +26,7 @@ mod listen;
 mod logs;
 pub mod s3;
 mod sts;
+mod throttle;
 
 use std::sync::Arc;
 
@@ -34,6 +36,7 @@ use uuid::Uuid;
 
 pub use identity::{Identity, User};
 pub use listen::serve;
+pub use throttle::Throttle;
 
 /// Everything the endpoint needs.
 pub struct Edge {
@@ -49,6 +52,8 @@ pub struct Edge {
     pub region: Region,
     /// What `/hearth/v1/logs` reads.
     pub logs: Arc<crate::logs::Logs>,
+    /// How fast each account may go; `None`: as fast as it likes.
+    pub throttle: Option<Throttle>,
 }
 
 /// Looks up access keys.

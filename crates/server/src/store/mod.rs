@@ -6,6 +6,7 @@
 mod images;
 mod keys;
 mod microvms;
+mod quotas;
 mod tokens;
 
 use std::{path::Path, time::Duration};
@@ -18,6 +19,7 @@ use sqlx::{
 pub use images::{Build, ImageRecord, VersionRecord};
 pub use keys::KeyRecord;
 pub use microvms::{Ingress, MicrovmRecord};
+pub use quotas::Quota;
 pub use tokens::{Accepted, Claim};
 
 /// The store of one server.

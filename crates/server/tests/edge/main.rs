@@ -6,6 +6,7 @@ mod client;
 mod keys;
 mod s3;
 mod stub;
+mod throttle;
 mod transport;
 
 use api::*;
