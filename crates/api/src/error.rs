@@ -5,7 +5,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use crate::{
-    arns::{ImageArn, ManagedImageArn},
+    arns::{ConnectorArn, ImageArn, ManagedImageArn},
     ids::{BuildId, ImageName, ImageVersion, MicrovmId},
     schema::bounds,
     text::enumeration,
@@ -30,6 +30,8 @@ enumeration! {
         ResourceConflict = "ResourceConflictException",
         /// Too fast. 429.
         Throttling = "ThrottlingException",
+        /// An account has all the connectors it may have, or a connector all its versions. 400.
+        NetworkConnectorLimitExceeded = "NetworkConnectorLimitExceededException",
         /// Tags and connectors. 429.
         TooManyRequests = "TooManyRequestsException",
         /// Our fault. 500.
@@ -51,7 +53,10 @@ impl ErrorKind {
     /// The HTTP status.
     pub const fn status(self) -> u16 {
         match self {
-            ErrorKind::Validation | ErrorKind::InvalidParameterValue | ErrorKind::Serialization => 400,
+            ErrorKind::Validation
+            | ErrorKind::InvalidParameterValue
+            | ErrorKind::NetworkConnectorLimitExceeded
+            | ErrorKind::Serialization => 400,
             ErrorKind::ServiceQuotaExceeded => 402,
             ErrorKind::AccessDenied => 403,
             ErrorKind::ResourceNotFound | ErrorKind::UnknownOperation => 404,
@@ -75,14 +80,18 @@ impl ErrorKind {
     /// The older Lambda errors carry whose fault it was.
     const fn type_member(self) -> Option<&'static str> {
         match self {
-            ErrorKind::InvalidParameterValue | ErrorKind::ResourceConflict | ErrorKind::TooManyRequests => Some("User"),
+            ErrorKind::InvalidParameterValue
+            | ErrorKind::ResourceConflict
+            | ErrorKind::NetworkConnectorLimitExceeded
+            | ErrorKind::TooManyRequests => Some("User"),
             ErrorKind::Service => Some("Service"),
             _ => None,
         }
     }
 }
 
-/// How the message member is spelled; two spots of the live service differ (spec 2.5).
+/// How the message member is spelled; two spots of the live service differ (spec 2.5). The not-found of connectors is one,
+/// and has the members of the older errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MessageKey {
     Lower,
@@ -151,7 +160,8 @@ impl ApiError {
     /// The JSON body, with its `null` members.
     pub fn body(&self) -> Value {
         let mut body = Map::new();
-        if let Some(text) = self.kind.type_member() {
+        let of_connectors = self.kind == ErrorKind::ResourceNotFound && self.message_key == MessageKey::Capital;
+        if let Some(text) = if of_connectors { Some("User") } else { self.kind.type_member() } {
             body.insert("Type".to_owned(), text.into());
         }
         let key = match self.message_key {
@@ -159,7 +169,7 @@ impl ApiError {
             MessageKey::Capital => "Message",
         };
         body.insert(key.to_owned(), self.message.clone().into());
-        for name in self.kind.details() {
+        for name in if of_connectors { &[] } else { self.kind.details() } {
             body.insert((*name).to_owned(), Value::Null);
         }
         Value::Object(body)
@@ -342,6 +352,98 @@ impl ApiError {
             "The requested memory size of {mib} MiB is not supported by base MicroVM image {base}. \
              Supported memory sizes in MiB are: [{sizes}]."
         ))
+    }
+
+    /// A parameter that the older services of Lambda refuse, in words of one's own.
+    pub fn invalid_parameter(message: impl Into<String>) -> Self {
+        ApiError::new(ErrorKind::InvalidParameterValue, message)
+    }
+
+    /// No such network connector, or no such version. Takes text, for ill-formed identifiers are not found either. The
+    /// service's words are not known, but for the spelling of the member (spec 9.2).
+    pub fn connector_not_found(identifier: impl fmt::Display) -> Self {
+        let error = ApiError::new(ErrorKind::ResourceNotFound, format!("Network connector not found: {identifier}"));
+        ApiError { message_key: MessageKey::Capital, ..error }
+    }
+
+    /// A member that the model calls optional and the service requires. The service's words for one of them (spec 9.2).
+    pub fn connector_needs(member: &str) -> Self {
+        ApiError::invalid_parameter(format!("{member} is required for VPC_EGRESS connector type"))
+    }
+
+    /// An operation on connectors got the ARN of a version. The service's words are not known.
+    pub fn connector_qualified(identifier: impl fmt::Display) -> Self {
+        ApiError::invalid_parameter(format!("{identifier} names a version; this operation takes a network connector"))
+    }
+
+    /// The name is taken. The service's words are not known; modelled on [`ApiError::image_name_taken`].
+    pub fn connector_name_taken(name: &crate::ConnectorName) -> Self {
+        let message = format!("A network connector with the name '{name}' already exists in this account");
+        ApiError::new(ErrorKind::ResourceConflict, message)
+    }
+
+    /// The connector cannot do that in its state. The service's words are not known.
+    pub fn connector_in_state(arn: &ConnectorArn, state: crate::ConnectorState) -> Self {
+        ApiError::new(ErrorKind::ResourceConflict, format!("The network connector {arn} is in state: {state}"))
+    }
+
+    /// An update is under way. The service's words are not known.
+    pub fn connector_updating(arn: &ConnectorArn) -> Self {
+        let message = format!("An update of the network connector {arn} is in progress");
+        ApiError::new(ErrorKind::ResourceConflict, message)
+    }
+
+    /// The newest version goes with its connector only. The service's words are not known.
+    pub fn connector_latest_version(arn: &ConnectorArn) -> Self {
+        let message =
+            format!("Cannot delete {arn}, the latest version of its network connector; delete the connector instead");
+        ApiError::new(ErrorKind::ResourceConflict, message)
+    }
+
+    /// As [`ApiError::client_token_reused`], of the operations on connectors.
+    pub fn connector_token_reused() -> Self {
+        ApiError { kind: ErrorKind::ResourceConflict, ..ApiError::client_token_reused() }
+    }
+
+    /// The account has [`bounds::CONNECTORS`] connectors.
+    pub fn too_many_connectors() -> Self {
+        let message = format!("An account can have {} network connectors at most", bounds::CONNECTORS);
+        ApiError::new(ErrorKind::NetworkConnectorLimitExceeded, message)
+    }
+
+    /// The connector has [`bounds::CONNECTOR_VERSIONS`] versions.
+    pub fn too_many_connector_versions() -> Self {
+        let message = format!(
+            "A network connector can have {} versions at most; delete older versions first",
+            bounds::CONNECTOR_VERSIONS
+        );
+        ApiError::new(ErrorKind::NetworkConnectorLimitExceeded, message)
+    }
+
+    /// A launch or an image names a connector that the account does not have. The service's words are not known; modelled
+    /// on those for a managed connector.
+    pub fn connector_unrecognized(arn: &ConnectorArn) -> Self {
+        ApiError::validation(format!("Unrecognized network connector ARN: {arn}"))
+    }
+
+    /// A launch or an image names a connector that is there, but cannot be used. The service's words are not known.
+    pub fn connector_unusable(arn: &ConnectorArn, state: crate::ConnectorState) -> Self {
+        ApiError::validation(format!("Network connector {arn} must be ACTIVE; it is in state: {state}"))
+    }
+
+    /// A launch or an image names a connector for something else. The service's words are not known.
+    pub fn connector_of_other_compute(arn: &ConnectorArn) -> Self {
+        ApiError::validation(format!("Network connector {arn} is not associated with compute resource type MicroVm"))
+    }
+
+    /// The same error as `lambda-core` names it: that service has no `InternalServerException`.
+    pub fn of_core(self) -> Self {
+        match self.kind {
+            ErrorKind::InternalServer => {
+                ApiError { kind: ErrorKind::Service, message_key: MessageKey::Capital, ..self }
+            }
+            _ => self,
+        }
     }
 
     /// The client token came before with other parameters.

@@ -30,6 +30,7 @@ use self::{
     driver::Driver,
 };
 use crate::{
+    connectors::check_egress,
     edge::Caller,
     failure::internal,
     shared::{Shared, now},
@@ -118,6 +119,7 @@ impl Microvms {
             .unwrap_or_else(|| vec![ManagedConnector::HttpIngress.arn(region)]);
         let inherited = version.configuration.egress_network_connectors.clone().unwrap_or_default();
         let egress_connectors = chosen(&input.egress_network_connectors).unwrap_or(inherited);
+        check_egress(store, &self.shared.home(&caller.account), &egress_connectors).await?;
         let record = MicrovmRecord {
             id: MicrovmId::new(Uuid::new_v4()),
             account: caller.account.clone(),

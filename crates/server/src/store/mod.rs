@@ -3,6 +3,7 @@
 //! Nothing here decides anything: a microVM changes only by a transition of `lifecycle`, by compare-and-set on its
 //! generation, with its event in the same transaction.
 
+mod connectors;
 mod images;
 mod microvms;
 mod tokens;
@@ -14,6 +15,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
 };
 
+pub use connectors::{ConnectorRecord, ConnectorVersionRecord, Home};
 pub use images::{Build, ImageRecord, VersionRecord};
 pub use microvms::{Ingress, MicrovmRecord};
 pub use tokens::{Accepted, Claim};
