@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod cli;
+mod connectors;
 mod restart;
 mod secrets;
 mod story;
