@@ -90,7 +90,7 @@ assert tags() == {"team": "a"}
 mv.tag_resource(Resource=arn, Tags={"team": "b", "cost": "1"})
 mv.untag_resource(Resource=arn, TagKeys=["cost", "nothing"])
 assert tags() == {"team": "b"}
-is_refused(INVALID, mv.tag_resource, "50 at most", Resource=arn, Tags={f"k{i}": "v" for i in range(50)})
+is_refused(INVALID, mv.tag_resource, "50 tags at most", Resource=arn, Tags={f"k{i}": "v" for i in range(50)})
 is_refused(INVALID, connector, "aws:", name="reserved", Tags={"AWS:x": "v"})
 assert tags() == {"team": "b"}
 is_refused(ABSENT, mv.list_tags, Resource=arn[:-1] + ("0" if arn[-1] != "0" else "1"))

@@ -153,3 +153,69 @@ async fn microvms_use_only_active_connectors_of_their_account_for_microvms() {
     let other = format!("Network connector {} is not associated with compute resource type MicroVm", web.arn);
     assert_eq!(check(&place.home, &[&web.arn]).await, Err(other));
 }
+
+/// The one place here that makes a caller.
+fn caller(home: &Home) -> Caller {
+    Caller { account: home.account.clone(), access_key_id: "AKIATEST".to_owned(), request_id: Uuid::nil() }
+}
+
+/// Connectors that nothing works on, so that they stay in states which else pass at once.
+#[tokio::test]
+async fn what_a_state_does_not_allow_is_a_conflict() {
+    let place = place().await;
+    let connectors = Arc::new(Connectors {
+        store: place.store.clone(),
+        region: place.home.region.clone(),
+        cursors: Arc::new(Cursors::new(vec![7; 32])),
+        tasks: TaskTracker::new(),
+        writer: tokio::sync::Mutex::default(),
+    });
+    let me = caller(&place.home);
+    let update = async |record: &ConnectorRecord| {
+        let operator_role = Some("arn:aws:iam::111122223333:role/other".parse().unwrap());
+        let identifier = ConnectorIdentifier::Id(record.id);
+        let input =
+            api::UpdateNetworkConnectorInput { identifier, configuration: None, operator_role, client_token: None };
+        connectors.update(&me, input).await
+    };
+    let delete = async |record: &ConnectorRecord| {
+        let identifier = ConnectorIdentifier::Arn(record.arn.clone());
+        connectors.delete(&me, api::DeleteNetworkConnectorInput { identifier }).await
+    };
+    let conflict = |error: ApiError, words: &str| {
+        assert_eq!(error.kind(), ErrorKind::ResourceConflict);
+        assert!(error.message().unwrap().ends_with(words), "{error}");
+    };
+    let life = |state, update| Connector { state, update };
+    for (index, (life, words)) in [
+        (Connector::CREATED, "is in state: PENDING"),
+        (life(State::Failed, None), "is in state: FAILED"),
+        (life(State::Inactive, None), "is in state: INACTIVE"),
+        (life(State::Deleting, None), "is in state: DELETING"),
+        (life(State::DeleteFailed, None), "is in state: DELETE_FAILED"),
+        (life(State::Active, Some(Update::InProgress)), "is in progress"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let record = place.put(&format!("c{index}"), life).await;
+        conflict(update(&record).await.unwrap_err(), words);
+        assert_eq!(place.store.connector(record.id).await.unwrap(), Some(record.clone()), "nothing changed");
+        match life.state {
+            State::Pending | State::Inactive | State::DeleteFailed => {
+                conflict(delete(&record).await.unwrap_err(), words);
+            }
+            _ => assert_eq!(delete(&record).await.unwrap().state, ConnectorState::Deleting),
+        }
+    }
+    let others = caller(&home("444455556666"));
+    let name: api::ConnectorName = "c0".parse().unwrap();
+    let named = ConnectorIdentifier::Name(name);
+    let record = connectors.find(&me, &named).await.unwrap();
+    for identifier in [named, ConnectorIdentifier::Id(record.id), ConnectorIdentifier::Arn(record.arn.clone())] {
+        let error = connectors.find(&others, &identifier).await.unwrap_err();
+        assert_eq!(error, ApiError::connector_not_found(&identifier), "another account's is not there");
+    }
+    assert_eq!(connectors.tags(&others, &record.arn).await.unwrap_err(), ApiError::resource_not_found(&record.arn));
+    connectors.stop().await;
+}
