@@ -6,6 +6,7 @@
 mod bad_input;
 mod cli;
 mod compat;
+mod connectors;
 mod keys;
 mod quotas;
 mod restart;

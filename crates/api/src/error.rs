@@ -1,5 +1,7 @@
 //! The error catalogue (spec 3.4): what the service says when it does not do what was asked.
 
+mod connectors;
+
 use std::fmt;
 
 use serde_json::{Map, Value};
@@ -32,6 +34,8 @@ enumeration! {
         ResourceConflict = "ResourceConflictException",
         /// Too fast. 429.
         Throttling = "ThrottlingException",
+        /// An account has all the connectors it may have, or a connector all its versions. 400.
+        NetworkConnectorLimitExceeded = "NetworkConnectorLimitExceededException",
         /// Tags and connectors. 429.
         TooManyRequests = "TooManyRequestsException",
         /// Our fault. 500.
@@ -53,7 +57,10 @@ impl ErrorKind {
     /// The HTTP status.
     pub const fn status(self) -> u16 {
         match self {
-            ErrorKind::Validation | ErrorKind::InvalidParameterValue | ErrorKind::Serialization => 400,
+            ErrorKind::Validation
+            | ErrorKind::InvalidParameterValue
+            | ErrorKind::NetworkConnectorLimitExceeded
+            | ErrorKind::Serialization => 400,
             ErrorKind::ServiceQuotaExceeded => 402,
             ErrorKind::AccessDenied => 403,
             ErrorKind::ResourceNotFound | ErrorKind::UnknownOperation => 404,
@@ -77,14 +84,18 @@ impl ErrorKind {
     /// The older Lambda errors carry whose fault it was.
     const fn type_member(self) -> Option<&'static str> {
         match self {
-            ErrorKind::InvalidParameterValue | ErrorKind::ResourceConflict | ErrorKind::TooManyRequests => Some("User"),
+            ErrorKind::InvalidParameterValue
+            | ErrorKind::ResourceConflict
+            | ErrorKind::NetworkConnectorLimitExceeded
+            | ErrorKind::TooManyRequests => Some("User"),
             ErrorKind::Service => Some("Service"),
             _ => None,
         }
     }
 }
 
-/// How the message member is spelled; two spots of the live service differ (spec 2.5).
+/// How the message member is spelled; two spots of the live service differ (spec 2.5). The not-found of connectors is one,
+/// and has the members of the older errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MessageKey {
     Lower,
@@ -153,7 +164,8 @@ impl ApiError {
     /// The JSON body, with its `null` members.
     pub fn body(&self) -> Value {
         let mut body = Map::new();
-        if let Some(text) = self.kind.type_member() {
+        let of_connectors = self.kind == ErrorKind::ResourceNotFound && self.message_key == MessageKey::Capital;
+        if let Some(text) = if of_connectors { Some("User") } else { self.kind.type_member() } {
             body.insert("Type".to_owned(), text.into());
         }
         let key = match self.message_key {
@@ -161,7 +173,7 @@ impl ApiError {
             MessageKey::Capital => "Message",
         };
         body.insert(key.to_owned(), self.message.clone().into());
-        for name in self.kind.details() {
+        for name in if of_connectors { &[] } else { self.kind.details() } {
             body.insert((*name).to_owned(), Value::Null);
         }
         Value::Object(body)

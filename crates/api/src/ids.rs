@@ -86,7 +86,7 @@ impl FromStr for BuildId {
 }
 
 /// Only the lower-case hyphenated form, so that one thing has one name.
-fn canonical_uuid(text: &str) -> Option<Uuid> {
+pub(crate) fn canonical_uuid(text: &str) -> Option<Uuid> {
     let uuid = Uuid::try_parse(text).ok()?;
     (uuid.to_string() == text).then_some(uuid)
 }

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, EngineKind},
+    connectors::Connectors,
     edge::{self, Edge, s3::S3Store},
     images::Images,
     keys::AccessKeys,
@@ -167,8 +168,13 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     });
     let microvms = Microvms::load(shared.clone()).await?;
     let images = Images::load(shared.clone()).await?;
-    let operations =
-        Arc::new(ControlPlane { images: images.clone(), microvms: microvms.clone(), tokens: tokens.clone() });
+    let connectors = Connectors::load(store.clone(), region.clone(), shared.cursors.clone()).await?;
+    let operations = Arc::new(ControlPlane {
+        images: images.clone(),
+        microvms: microvms.clone(),
+        connectors: connectors.clone(),
+        tokens: tokens.clone(),
+    });
     let edge =
         Arc::new(Edge { keys: keys.clone(), access: keys, operations, s3, region: region.clone(), logs, throttle });
 
@@ -194,6 +200,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let _ = fs::remove_file(&ready_file);
     stop.cancel();
     let (_, _, ()) = tokio::join!(ingress, api, images.stop());
+    connectors.stop().await;
     store.close().await;
     Ok(())
 }

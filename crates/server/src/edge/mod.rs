@@ -107,8 +107,8 @@ impl Caller {
 
 macro_rules! operations {
     ($($(#[$meta:meta])* $method:ident($input:ident) -> $output:ident;)+) => {
-        /// The operations of `lambda-microvms`. Inputs have passed every rule that needs no state; what an error's cause
-        /// is on our side belongs into the log, not into the [`ApiError`].
+        /// The operations of `lambda-microvms`, and of `lambda-core` on network connectors. Inputs have passed every rule that
+        /// needs no state; what an error's cause is on our side belongs into the log, not into the [`ApiError`].
         #[async_trait]
         pub trait Operations: Send + Sync {
             $($(#[$meta])*
@@ -166,4 +166,16 @@ operations! {
     untag_resource(UntagResourceInput) -> UntagResourceOutput;
     /// All tags.
     list_tags(ListTagsInput) -> ListTagsOutput;
+    /// 202; the connector is PENDING when this returns.
+    create_network_connector(CreateNetworkConnectorInput) -> CreateNetworkConnectorOutput;
+    /// One connector, or one version of it.
+    get_network_connector(GetNetworkConnectorInput) -> GetNetworkConnectorOutput;
+    /// A page of connectors.
+    list_network_connectors(ListNetworkConnectorsInput) -> ListNetworkConnectorsOutput;
+    /// A page of a connector's versions.
+    list_network_connector_versions(ListNetworkConnectorVersionsInput) -> ListNetworkConnectorVersionsOutput;
+    /// 202; the connector stays ACTIVE, with a new version if anything changes.
+    update_network_connector(UpdateNetworkConnectorInput) -> UpdateNetworkConnectorOutput;
+    /// 202; the connector goes away later.
+    delete_network_connector(DeleteNetworkConnectorInput) -> DeleteNetworkConnectorOutput;
 }

@@ -19,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
+    connectors::check_egress,
     edge::Caller,
     failure::internal,
     shared::{Shared, now, remove_dir},
@@ -85,6 +86,9 @@ impl Images {
         let limits = self.shared.config.limits();
         let claim = Claim::of(&caller.account, Operation::CreateMicrovmImage, input.client_token.as_ref(), &input);
         let claim = claim.map_err(internal)?;
+        if store.recall(claim.as_ref()).await.map_err(internal)?.is_none() {
+            self.check_egress(caller, &input.configuration).await?;
+        }
         let at = Timestamp::from_millis(now());
         let image = ImageRecord {
             id: Uuid::new_v4(),
@@ -147,6 +151,7 @@ impl Images {
         }
         let base = managed::resolve(region, &input.configuration.base_image_arn, input.base_image_version)?;
         self.runnable(&input.configuration)?;
+        self.check_egress(caller, &input.configuration).await?;
         let state = image.state.step(Input::Update).map_err(|_| ApiError::image_busy(image.state()))?;
         let at = Timestamp::from_millis(now());
         image.newest = image.newest.next().ok_or_else(ApiError::internal)?;
@@ -169,6 +174,12 @@ impl Images {
             Some(asked) if !supported.contains(&asked) => Err(ApiError::unsupported_architecture(asked, supported)),
             _ => Ok(()),
         }
+    }
+
+    /// Can the connectors of a version be used by its microVMs?
+    async fn check_egress(&self, caller: &Caller, configuration: &api::ImageConfiguration) -> Result<(), ApiError> {
+        let connectors = configuration.egress_network_connectors.as_deref().unwrap_or_default();
+        check_egress(&self.shared.store, &self.shared.home(&caller.account), connectors).await
     }
 
     /// The image, if it is the caller's.

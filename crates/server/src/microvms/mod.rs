@@ -30,6 +30,7 @@ use self::{
     driver::Driver,
 };
 use crate::{
+    connectors::check_egress,
     edge::Caller,
     failure::internal,
     shared::{Shared, now},
@@ -130,6 +131,7 @@ impl Microvms {
         for connector in ingress_connectors.iter().chain(&egress_connectors) {
             caller.authorize("lambda:PassNetworkConnector", connector)?;
         }
+        check_egress(store, &self.shared.home(&caller.account), &egress_connectors).await?;
         let record = MicrovmRecord {
             id: MicrovmId::new(Uuid::new_v4()),
             account: caller.account.clone(),

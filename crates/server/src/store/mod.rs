@@ -3,6 +3,7 @@
 //! Nothing here decides anything: a microVM changes only by a transition of `lifecycle`, by compare-and-set on its
 //! generation, with its event in the same transaction.
 
+mod connectors;
 mod images;
 mod keys;
 mod microvms;
@@ -16,6 +17,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
 };
 
+pub use connectors::{ConnectorRecord, ConnectorVersionRecord, Home};
 pub use images::{Build, ImageRecord, VersionRecord};
 pub use keys::KeyRecord;
 pub use microvms::{Ingress, MicrovmRecord};

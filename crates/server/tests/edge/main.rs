@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod client;
+mod connectors;
 mod keys;
 mod s3;
 mod stub;
