@@ -8,7 +8,13 @@ use lifecycle::Millis;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::{config::Config, edge::s3::S3Store, logs::Logs, store::{Home, Store}, tokens::Cursors};
+use crate::{
+    config::Config,
+    edge::s3::S3Store,
+    logs::Logs,
+    store::{Home, Store},
+    tokens::Cursors,
+};
 
 /// One of these per server.
 pub struct Shared {

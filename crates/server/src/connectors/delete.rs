@@ -21,7 +21,8 @@ impl Connectors {
         input: api::DeleteNetworkConnectorInput,
     ) -> Result<api::DeleteNetworkConnectorOutput, ApiError> {
         let _writer = self.writer.lock().await;
-        let (mut record, version) = self.find_version(caller, "lambda:DeleteNetworkConnector", &input.identifier).await?;
+        let (mut record, version) =
+            self.find_version(caller, "lambda:DeleteNetworkConnector", &input.identifier).await?;
         if input.identifier.version().is_some() {
             return self.delete_version(&record, &version).await;
         }

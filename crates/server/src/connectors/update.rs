@@ -29,7 +29,8 @@ impl Connectors {
         let claim = Claim::of(&caller.account, Operation::UpdateNetworkConnector, input.client_token.as_ref(), &input);
         let claim = claim.map_err(internal)?;
         let _writer = self.writer.lock().await;
-        let (mut record, latest) = self.find_version(caller, "lambda:UpdateNetworkConnector", &input.identifier).await?;
+        let (mut record, latest) =
+            self.find_version(caller, "lambda:UpdateNetworkConnector", &input.identifier).await?;
         if let Some(role) = &input.operator_role {
             caller.authorize("iam:PassRole", role)?;
         }
