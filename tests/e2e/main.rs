@@ -5,8 +5,11 @@
 
 mod bad_input;
 mod cli;
+mod compat;
+mod connectors;
 mod keys;
 mod logs;
+mod quotas;
 mod restart;
 mod secrets;
 mod story;

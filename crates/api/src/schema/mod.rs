@@ -5,6 +5,7 @@
 
 pub mod bounds;
 pub mod check;
+pub(crate) mod connectors;
 mod forms;
 pub mod inputs;
 pub(crate) mod logs;

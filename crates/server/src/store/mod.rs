@@ -3,9 +3,11 @@
 //! Nothing here decides anything: a microVM changes only by a transition of `lifecycle`, by compare-and-set on its
 //! generation, with its event in the same transaction.
 
+mod connectors;
 mod images;
 mod keys;
 mod microvms;
+mod quotas;
 mod tokens;
 
 use std::{path::Path, time::Duration};
@@ -15,9 +17,11 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
 };
 
+pub use connectors::{ConnectorRecord, ConnectorVersionRecord, Home};
 pub use images::{Build, ImageRecord, VersionRecord};
 pub use keys::KeyRecord;
 pub use microvms::{Ingress, MicrovmRecord};
+pub use quotas::Quota;
 pub use tokens::{Accepted, Claim};
 
 /// The store of one server.

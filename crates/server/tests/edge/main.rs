@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod client;
+mod connectors;
 mod keys;
 mod logs;
 mod s3;
 mod stub;
+mod throttle;
 mod transport;
 
 use api::*;
