@@ -235,7 +235,7 @@ impl Operations for ControlPlane {
 
     async fn list_tags(&self, caller: &Caller, input: ListTagsInput) -> Result<ListTagsOutput, ApiError> {
         match &input.resource {
-            TaggableArn::Image(arn) => Ok(ListTagsOutput { tags: self.images.record(caller, arn).await?.tags }),
+            TaggableArn::Image(arn) => Ok(ListTagsOutput { tags: Some(self.images.record(caller, arn).await?.tags) }),
             TaggableArn::Connector(arn) => Err(ApiError::resource_not_found(arn)),
         }
     }
