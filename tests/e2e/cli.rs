@@ -35,6 +35,18 @@ fn a_life_by_hearths_own_verbs() {
 }
 
 #[test]
+fn building_again_makes_a_new_version() {
+    let server = with_image();
+    let id = run(&server, &[]);
+    let said = super::build(&server, "hello", &["--env", "NEW=1"]).ok();
+    assert!(said.contains("hello 2.0 is ready"), "{said}");
+    let images = server.hearth(&["ls", "--images"]).ok();
+    assert!(images.contains("UPDATED  2.0 "), "{images}");
+    assert_eq!(served(&server, &id), 1, "a microVM of the version before goes on");
+    assert!(server.hearth(&["logs", "hello"]).ok().contains("version 2.0 is ready"));
+}
+
+#[test]
 fn bench_measures_and_leaves_nothing() {
     let server = with_image();
     let figures = server.hearth(&["bench", "hello", "--repeat", "2", "--json"]).json();

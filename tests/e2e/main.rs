@@ -5,6 +5,9 @@
 
 mod bad_input;
 mod cli;
+mod compat;
+mod keys;
+mod quotas;
 mod restart;
 mod secrets;
 mod story;

@@ -19,12 +19,30 @@ print(key)";
     server.hearth(&["suspend", &id]).ok();
     server.hearth(&["curl", &id]).ok();
     server.hearth(&["terminate", &id]).ok();
+    let root = server.variable("AWS_ACCESS_KEY_ID").to_owned();
+    let made = server.hearth(&["keys", "create", "--user", "ci", "--json"]).json();
+    let rotated = server.hearth(&["keys", "rotate", &root, "--keep-old", "--json"]).json();
+    let script = "made = boto3.client('sts').get_session_token()['Credentials']
+own = dict(aws_access_key_id=made['AccessKeyId'], aws_secret_access_key=made['SecretAccessKey'])
+boto3.client('lambda-microvms', aws_session_token=made['SessionToken'], **own).list_microvms()
+assert refused(boto3.client('lambda-microvms', aws_session_token='garbage-1618', **own).list_microvms)[0] == 403
+print(made['SecretAccessKey'], made['SessionToken'])";
+    let session = server.python(script, &[]).ok();
+    let (temporary, session_token) = session.trim().split_once(' ').unwrap();
     let log = server.log();
     assert!(log.contains(&id) && log.contains("TRACE"), "the log is there and talkative");
     let secret = server.variable("AWS_SECRET_ACCESS_KEY").to_owned();
-    for (what, text) in
-        [("secret key", secret.as_str()), ("token", &token), ("variable", variable), ("payload", payload)]
-    {
+    for (what, text) in [
+        ("secret key", secret.as_str()),
+        ("token", &token),
+        ("variable", variable),
+        ("payload", payload),
+        ("new key", made["secretAccessKey"].as_str().unwrap()),
+        ("rotated key", rotated["secretAccessKey"].as_str().unwrap()),
+        ("temporary key", temporary),
+        ("session token", session_token),
+        ("wrong session token", "garbage-1618"),
+    ] {
         let found = log.lines().find(|line| line.contains(text));
         assert!(found.is_none(), "the {what} is in the log: {found:?}");
     }
@@ -38,8 +56,17 @@ fn only_the_owner_reads_what_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let server = server();
     build(&server, "hello", &[]).ok();
-    let private =
-        ["hearth.db", "hearth.db-wal", "credentials.json", "token-keys.json", "ca/ca.key", "s3", "logs", "images"];
+    let private = [
+        "hearth.db",
+        "hearth.db-wal",
+        "credentials.json",
+        "secrets-key.json",
+        "token-keys.json",
+        "ca/ca.key",
+        "s3",
+        "logs",
+        "images",
+    ];
     for name in private {
         let path = server.data_dir.join(name);
         let mode = std::fs::metadata(&path).unwrap_or_else(|error| panic!("{name}: {error}")).permissions().mode();

@@ -66,8 +66,17 @@ impl From<Output> for Said {
 impl Server {
     /// Starts one on ports of its choice and waits until it is ready.
     pub fn start() -> Result<Server> {
+        Self::start_with("")
+    }
+
+    /// As [`Server::start`], with that text as its `hearth.toml`.
+    pub fn start_with(settings: &str) -> Result<Server> {
         let scratch = tempfile::tempdir().context("make a scratch directory")?;
         let (data_dir, log) = (scratch.path().join("data"), scratch.path().join("server.log"));
+        if !settings.is_empty() {
+            fs::create_dir(&data_dir).context("make the data directory")?;
+            fs::write(data_dir.join("hearth.toml"), settings).context("write hearth.toml")?;
+        }
         let mut server = Server { data_dir, env: Vec::new(), child: None, log, _scratch: scratch };
         server.serve()?;
         Ok(server)

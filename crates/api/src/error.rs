@@ -5,8 +5,10 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use crate::{
+    Architecture,
     arns::{ImageArn, ManagedImageArn},
     ids::{BuildId, ImageName, ImageVersion, MicrovmId},
+    operations::Family,
     schema::bounds,
     text::enumeration,
 };
@@ -210,15 +212,34 @@ impl ApiError {
         ApiError::new(ErrorKind::InsufficientCapacity, message)
     }
 
-    /// Too fast.
-    pub fn throttled(retry_after_seconds: u32) -> Self {
-        ApiError::new(ErrorKind::Throttling, "Rate exceeded").retry_after(retry_after_seconds)
+    /// Too fast, as the operation's family says it.
+    pub fn throttled(family: Family, retry_after_seconds: u32) -> Self {
+        let kind = match family {
+            Family::Microvms => ErrorKind::Throttling,
+            Family::Lambda => ErrorKind::TooManyRequests,
+        };
+        ApiError::new(kind, "Rate exceeded").retry_after(retry_after_seconds)
     }
 
     /// The memory quota of the account is used up.
     pub fn memory_quota() -> Self {
         let message = "The base maximum allocated memory limit has been reached for this account.";
         ApiError::new(ErrorKind::ServiceQuotaExceeded, message)
+    }
+
+    /// Another quota is used up: the account, or an image of it, has as many as it may. The service's exact words are not
+    /// known; of builds they are said to be about these (spec 3.2).
+    pub fn quota_reached(limit: u32, of: &str) -> Self {
+        let message = format!("The account has reached its maximum number of {of}: {limit}");
+        ApiError::new(ErrorKind::ServiceQuotaExceeded, message)
+    }
+
+    /// An architecture that this host cannot run. The service runs them all; the words are ours.
+    pub fn unsupported_architecture(architecture: Architecture, supported: &[Architecture]) -> Self {
+        let supported = supported.iter().map(|each| each.as_str()).collect::<Vec<_>>().join(", ");
+        ApiError::validation(format!(
+            "The architecture {architecture} is not supported by this server. Supported architectures are: [{supported}]."
+        ))
     }
 
     /// No such microVM. Takes text, for ill-formed ids are not found either.
@@ -375,7 +396,7 @@ mod tests {
         assert_eq!(ApiError::memory_quota().status(), 402);
         assert_eq!(ApiError::unparseable().body().to_string(), r#"{"message":null}"#);
         assert_eq!(ApiError::expected_null().body().to_string(), r#"{"Message":"Expected null"}"#);
-        assert_eq!(ApiError::throttled(3).retry_after_seconds(), Some(3));
+        assert_eq!(ApiError::throttled(Family::Microvms, 3).retry_after_seconds(), Some(3));
     }
 
     #[test]

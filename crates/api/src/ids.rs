@@ -64,6 +64,11 @@ impl BuildId {
     pub const fn new(uuid: Uuid) -> Self {
         BuildId(uuid)
     }
+
+    /// The UUID.
+    pub const fn uuid(self) -> Uuid {
+        self.0
+    }
 }
 
 impl fmt::Display for BuildId {

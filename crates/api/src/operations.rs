@@ -80,7 +80,21 @@ pub struct Route {
     pub members: &'static [Member],
 }
 
+/// Operations whose errors have the same names (spec 3.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Images and microVMs.
+    Microvms,
+    /// What Lambda had before them: tags and connectors.
+    Lambda,
+}
+
 impl Operation {
+    /// Whose errors it has: those of paths of the API version 2025-09-09 are new, all others are Lambda's older ones.
+    pub fn family(self) -> Family {
+        if self.route().path.starts_with("/2025-09-09/") { Family::Microvms } else { Family::Lambda }
+    }
+
     /// How it travels.
     pub const fn route(self) -> Route {
         use Operation::*;

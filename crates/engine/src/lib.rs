@@ -20,6 +20,7 @@ pub mod agent;
 pub mod conformance;
 pub mod fake;
 pub mod qemu;
+mod sums;
 mod sys;
 
 use std::{io, path::PathBuf};
@@ -196,6 +197,9 @@ pub enum EngineError {
         /// The bound.
         seconds: u64,
     },
+    /// A file of a snapshot is not what it was when it was written; the machine was not run.
+    #[error("{path} is damaged: {what}", path = .0.display(), what = .1)]
+    Damaged(PathBuf, String),
     /// The disk is full: which file system.
     #[error("no space left on the file system of {0}")]
     DiskFull(PathBuf),

@@ -41,6 +41,8 @@ pub enum Command {
     Terminate(verbs::terminate::Terminate),
     /// Show the log of an image's build or of a microVM
     Logs(verbs::logs::Logs),
+    /// Manage access keys: who may call the API, and what they may do
+    Keys(verbs::keys::Keys),
     /// Measure this server: start, requests, suspend and wake of microVMs of one image
     Bench(verbs::bench::Bench),
 }
@@ -62,6 +64,7 @@ impl Command {
                 Command::Resume(verb) => verb.run().await,
                 Command::Terminate(verb) => verb.run().await,
                 Command::Logs(verb) => verb.run().await,
+                Command::Keys(verb) => verb.run().await,
                 Command::Bench(verb) => verb.run().await,
             }
         })
@@ -111,6 +114,11 @@ mod tests {
             "hearth logs -f hello",
             "hearth build . --name hello",
             "hearth bench hello --repeat 3 --json",
+            "hearth keys create --user ci --account 222222222222 --policy - --json",
+            "hearth keys list --json",
+            "hearth keys disable A B",
+            "hearth keys rotate A --keep-old",
+            "hearth keys policy A policy.json",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
         }

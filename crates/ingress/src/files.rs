@@ -33,7 +33,7 @@ impl FileError {
 
 /// Writes `bytes` to `path` with `mode`, through a neighbour, fsync and rename: after a power cut the file is the old one
 /// or the new one. Replaces what is there.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let mut neighbour = path.as_os_str().to_owned();
     neighbour.push(format!(".{}.new", std::process::id()));
     let neighbour = PathBuf::from(neighbour);
@@ -57,7 +57,7 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), Fi
 }
 
 /// Reads a file that only its owner may read. `None` when there is no such file.
-pub(crate) fn read_private(path: &Path) -> Result<Option<String>, FileError> {
+pub fn read_private(path: &Path) -> Result<Option<String>, FileError> {
     let mode = match fs::metadata(path) {
         Ok(metadata) => metadata.permissions().mode() & 0o7777,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

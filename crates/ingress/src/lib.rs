@@ -10,7 +10,7 @@
 
 mod answers;
 pub mod ca;
-mod files;
+pub mod files;
 mod forward;
 mod headers;
 mod inbound;

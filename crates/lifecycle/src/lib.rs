@@ -2,11 +2,13 @@
 //!
 //! - [`microvms`]: the states, every transition, the work a state owes, and the one deadline that is next
 //! - [`images`]: an image, its versions and builds
+//! - [`throttle`]: how fast a caller may go
 //!
 //! The store accepts nothing but a transition from here, by compare-and-set on the generation number.
 
 pub mod images;
 pub mod microvms;
+pub mod throttle;
 
 /// Milliseconds since the Unix epoch.
 pub type Millis = i64;

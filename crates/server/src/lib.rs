@@ -5,6 +5,7 @@
 //! operations  each operation handed to
 //!   images      what builds images
 //!   microvms    what drives microVMs: one file a verb
+//! keys        access keys and sessions
 //! store       SQLite: the only thing that must survive, beside files named by it
 //! logs        output of builds and applications
 //! ```
@@ -14,7 +15,7 @@ pub mod edge;
 mod failure;
 mod hooks;
 mod images;
-mod keys;
+pub mod keys;
 pub mod logs;
 mod microvms;
 mod operations;
@@ -25,3 +26,4 @@ mod tokens;
 
 pub use config::{Config, ConfigError, EngineKind, Overrides};
 pub use start::{ServeError, serve};
+pub use store::Store;

@@ -11,6 +11,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
+use api::AccountId;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
@@ -204,6 +205,13 @@ pub fn group_of(name: &api::ImageName, logging: Option<&api::Logging>) -> Option
     }
 }
 
+/// Where the groups of an account begin: those of the configured account are found under their own names, those of another
+/// behind its id and a colon, which no group's name holds; a text that does leads nowhere. Every reader and writer goes
+/// through here, so that accounts do not read each other's output.
+pub fn of_account(first: &AccountId, account: &AccountId, group: &str) -> String {
+    if first == account && !group.contains(':') { group.to_owned() } else { format!("{account}:{group}") }
+}
+
 /// Where the logs of a directory lie, for tests and tools.
 pub fn dir_of(data_dir: &Path) -> PathBuf {
     data_dir.join("logs")
@@ -216,6 +224,16 @@ mod tests {
     fn texts(logs: &Logs, prefix: &str) -> Vec<String> {
         let lines = logs.read("/aws/x", prefix, &mut Cursor::default()).expect("read");
         lines.into_iter().map(|(stream, line)| format!("{stream} {} {}", line.n, line.m)).collect()
+    }
+
+    #[test]
+    fn accounts_have_groups_of_their_own() {
+        let account = |text: &str| text.parse::<AccountId>().expect("account");
+        let (first, other) = (account("000000000000"), account("222222222222"));
+        assert_eq!(of_account(&first, &first, "/aws/x"), "/aws/x");
+        let theirs = of_account(&first, &other, "/aws/x");
+        assert_ne!(theirs, "/aws/x");
+        assert_ne!(of_account(&first, &first, &theirs), theirs, "nor by its own name");
     }
 
     #[test]

@@ -41,6 +41,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: GetMicrovmImageInput,
     ) -> Result<GetMicrovmImageOutput, ApiError> {
+        caller.authorize("lambda:GetMicrovmImage", &input.image_identifier)?;
         Ok(self.images.record(caller, &input.image_identifier).await?.view())
     }
 
@@ -49,6 +50,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: ListMicrovmImagesInput,
     ) -> Result<ListMicrovmImagesOutput, ApiError> {
+        caller.authorize("lambda:ListMicrovmImages", "*")?;
         self.images.list(caller, input).await
     }
 
@@ -57,6 +59,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: DeleteMicrovmImageInput,
     ) -> Result<DeleteMicrovmImageOutput, ApiError> {
+        caller.authorize("lambda:DeleteMicrovmImage", &input.image_identifier)?;
         self.images.delete(caller, input.image_identifier).await
     }
 
@@ -65,6 +68,8 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: UpdateMicrovmImageInput,
     ) -> Result<UpdateMicrovmImageOutput, ApiError> {
+        caller.authorize("lambda:UpdateMicrovmImage", &input.image_identifier)?;
+        caller.authorize("iam:PassRole", &input.configuration.build_role_arn)?;
         self.images.update(caller, input).await
     }
 
@@ -73,6 +78,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: GetMicrovmImageVersionInput,
     ) -> Result<GetMicrovmImageVersionOutput, ApiError> {
+        caller.authorize("lambda:GetMicrovmImageVersion", &input.image_identifier)?;
         let (image, version) = self.images.version(caller, &input.image_identifier, input.image_version).await?;
         Ok(version.view(&image))
     }
@@ -82,6 +88,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: ListMicrovmImageVersionsInput,
     ) -> Result<ListMicrovmImageVersionsOutput, ApiError> {
+        caller.authorize("lambda:ListMicrovmImageVersions", "*")?;
         self.images.versions(caller, input).await
     }
 
@@ -90,6 +97,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: UpdateMicrovmImageVersionInput,
     ) -> Result<UpdateMicrovmImageVersionOutput, ApiError> {
+        caller.authorize("lambda:UpdateMicrovmImageVersion", &input.image_identifier)?;
         self.images.set_status(caller, input).await
     }
 
@@ -98,6 +106,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: DeleteMicrovmImageVersionInput,
     ) -> Result<DeleteMicrovmImageVersionOutput, ApiError> {
+        caller.authorize("lambda:DeleteMicrovmImageVersion", &input.image_identifier)?;
         self.images.delete_version(caller, input.image_identifier, input.image_version).await
     }
 
@@ -106,12 +115,8 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: GetMicrovmImageBuildInput,
     ) -> Result<GetMicrovmImageBuildOutput, ApiError> {
-        let (arn, number) = (&input.image_identifier, input.image_version);
-        let (image, version) = self.images.version(caller, arn, number).await?;
-        if version.build.id != input.build_id {
-            return Err(ApiError::build_not_found(arn, number, input.build_id));
-        }
-        Ok(GetMicrovmImageBuildOutput { build: version.build_summary(&image), snapshot_build: version.build.snapshot })
+        caller.authorize("lambda:GetMicrovmImageBuild", &input.image_identifier)?;
+        self.images.get_build(caller, input).await
     }
 
     async fn list_microvm_image_builds(
@@ -119,29 +124,26 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: ListMicrovmImageBuildsInput,
     ) -> Result<ListMicrovmImageBuildsOutput, ApiError> {
-        let (image, version) = self.images.version(caller, &input.image_identifier, input.image_version).await?;
-        tokens::single_page(input.next_token.as_deref())?;
-        let build = version.build_summary(&image);
-        let wanted = input.architecture.is_none_or(|wanted| wanted == build.architecture)
-            && input.chipset.is_none_or(|wanted| wanted == build.chipset)
-            && input.chipset_generation.is_none_or(|wanted| wanted == build.chipset_generation);
-        Ok(ListMicrovmImageBuildsOutput { items: wanted.then_some(build).into_iter().collect(), next_token: None })
+        caller.authorize("lambda:ListMicrovmImageBuilds", "*")?;
+        self.images.list_builds(caller, input).await
     }
 
     async fn list_managed_microvm_images(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         input: ListManagedMicrovmImagesInput,
     ) -> Result<ListManagedMicrovmImagesOutput, ApiError> {
+        caller.authorize("lambda:ListManagedMicrovmImages", "*")?;
         tokens::single_page(input.next_token.as_deref())?;
         Ok(self.images.managed())
     }
 
     async fn list_managed_microvm_image_versions(
         &self,
-        _caller: &Caller,
+        caller: &Caller,
         input: ListManagedMicrovmImageVersionsInput,
     ) -> Result<ListManagedMicrovmImageVersionsOutput, ApiError> {
+        caller.authorize("lambda:ListManagedMicrovmImageVersions", "*")?;
         tokens::single_page(input.next_token.as_deref())?;
         self.images.managed_versions(&input)
     }
@@ -155,6 +157,7 @@ impl Operations for ControlPlane {
     }
 
     async fn list_microvms(&self, caller: &Caller, input: ListMicrovmsInput) -> Result<ListMicrovmsOutput, ApiError> {
+        caller.authorize("lambda:ListMicrovms", "*")?;
         self.microvms.list(caller, input).await
     }
 
@@ -163,7 +166,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: SuspendMicrovmInput,
     ) -> Result<SuspendMicrovmOutput, ApiError> {
-        self.microvms.ask(caller, input.microvm_identifier, Input::Suspend).await?;
+        self.microvms.ask(caller, "lambda:SuspendMicrovm", input.microvm_identifier, Input::Suspend).await?;
         Ok(Unit {})
     }
 
@@ -172,7 +175,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: ResumeMicrovmInput,
     ) -> Result<ResumeMicrovmOutput, ApiError> {
-        self.microvms.ask(caller, input.microvm_identifier, Input::Resume).await?;
+        self.microvms.ask(caller, "lambda:ResumeMicrovm", input.microvm_identifier, Input::Resume).await?;
         Ok(Unit {})
     }
 
@@ -181,7 +184,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: TerminateMicrovmInput,
     ) -> Result<TerminateMicrovmOutput, ApiError> {
-        self.microvms.ask(caller, input.microvm_identifier, Input::Terminate).await?;
+        self.microvms.ask(caller, "lambda:TerminateMicrovm", input.microvm_identifier, Input::Terminate).await?;
         Ok(Unit {})
     }
 
@@ -195,7 +198,7 @@ impl Operations for ControlPlane {
             PortSpecification::Range(range) => TokenPorts { start: range.start_port, end: range.end_port },
             PortSpecification::AllPorts(Unit {}) => TokenPorts::ALL,
         });
-        let record = self.live(caller, input.microvm_identifier).await?;
+        let record = self.live(caller, "lambda:CreateMicrovmAuthToken", input.microvm_identifier).await?;
         Ok(self.token(&record, Kind::Auth, ports.collect(), input.expiration_in_minutes))
     }
 
@@ -204,7 +207,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: CreateMicrovmShellAuthTokenInput,
     ) -> Result<CreateMicrovmShellAuthTokenOutput, ApiError> {
-        let record = self.live(caller, input.microvm_identifier).await?;
+        let record = self.live(caller, "lambda:CreateMicrovmShellAuthToken", input.microvm_identifier).await?;
         if !record.ingress.shell {
             return Err(ApiError::no_shell_ingress());
         }
@@ -212,6 +215,7 @@ impl Operations for ControlPlane {
     }
 
     async fn tag_resource(&self, caller: &Caller, input: TagResourceInput) -> Result<TagResourceOutput, ApiError> {
+        caller.authorize("lambda:TagResource", &input.resource)?;
         match &input.resource {
             TaggableArn::Image(arn) => self.images.tag(caller, arn, |tags| tags.extend(input.tags)).await?,
             TaggableArn::Connector(arn) => return Err(ApiError::resource_not_found(arn)),
@@ -224,6 +228,7 @@ impl Operations for ControlPlane {
         caller: &Caller,
         input: UntagResourceInput,
     ) -> Result<UntagResourceOutput, ApiError> {
+        caller.authorize("lambda:UntagResource", &input.resource)?;
         match &input.resource {
             TaggableArn::Image(arn) => {
                 self.images.tag(caller, arn, |tags| tags.retain(|key, _| !input.tag_keys.contains(key))).await?;
@@ -234,6 +239,7 @@ impl Operations for ControlPlane {
     }
 
     async fn list_tags(&self, caller: &Caller, input: ListTagsInput) -> Result<ListTagsOutput, ApiError> {
+        caller.authorize("lambda:ListTags", &input.resource)?;
         match &input.resource {
             TaggableArn::Image(arn) => Ok(ListTagsOutput { tags: Some(self.images.record(caller, arn).await?.tags) }),
             TaggableArn::Connector(arn) => Err(ApiError::resource_not_found(arn)),
@@ -243,8 +249,8 @@ impl Operations for ControlPlane {
 
 impl ControlPlane {
     /// The record of a microVM that is not over.
-    async fn live(&self, caller: &Caller, id: MicrovmId) -> Result<Arc<MicrovmRecord>, ApiError> {
-        let record = self.microvms.record(caller, id).await?;
+    async fn live(&self, caller: &Caller, action: &str, id: MicrovmId) -> Result<Arc<MicrovmRecord>, ApiError> {
+        let record = self.microvms.record(caller, action, id).await?;
         match record.life.state {
             State::Terminated => Err(ApiError::microvm_terminated(id)),
             _ => Ok(record),

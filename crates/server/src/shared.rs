@@ -81,6 +81,9 @@ pub async fn remove_dir(path: PathBuf) -> std::io::Result<()> {
 /// The outside half of an engine's error: what the owner of a microVM may know. The inside half belongs into the log.
 pub fn outside(error: &EngineError) -> String {
     match error {
+        EngineError::Damaged(path, _) => {
+            format!("its snapshot file {} is damaged", path.file_name().unwrap_or_default().to_string_lossy())
+        }
         EngineError::DiskFull(_) => "the host's disk is full".into(),
         EngineError::Timeout { what, seconds } => format!("{what} took longer than {seconds} s"),
         _ => "an internal error occurred".into(),

@@ -26,7 +26,7 @@ use crate::{
     config::{Config, EngineKind},
     edge::{self, Edge, s3::S3Store},
     images::Images,
-    keys::LocalKeys,
+    keys::AccessKeys,
     logs::{self, Logs},
     microvms::Microvms,
     operations::ControlPlane,
@@ -130,14 +130,12 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     ca.bundle(BuildahSettings::host_ca_bundle().as_deref(), &bundle).map_err(part)?;
     let tls = tls(&config, &ca)?;
     let tokens = Arc::new(TokenKeys::load_or_create(&data_dir.join("token-keys.json")).map_err(part)?);
-    let credentials = data_dir.join("credentials.json");
-    let keys = Arc::new(
-        LocalKeys::load_or_create(&credentials, &config.file.account.0).map_err(at("cannot use", &credentials))?,
-    );
-    let s3 = S3Store::new(&data_dir.join("s3"), keys.clone(), &S3Store::BASE_DOMAINS).map_err(part)?;
     let store_path = data_dir.join("hearth.db");
     private_file(&store_path)?;
     let store = Store::open(&store_path).await?;
+    let (account, partition) = (config.file.account.0.clone(), config.file.region.0.partition());
+    let keys = AccessKeys::load(store.clone(), &data_dir, account, partition).await.map_err(part)?;
+    let s3 = S3Store::new(&data_dir.join("s3"), keys.clone(), &S3Store::BASE_DOMAINS).map_err(part)?;
     let logs_dir = logs::dir_of(&data_dir);
     let logs = Logs::new(logs_dir.clone()).map_err(at("cannot open", &logs_dir))?;
     let tools = Tools::prepare(&config).await?;
@@ -153,6 +151,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let account = config.file.account.0.clone();
     let scheme = if config.file.api_tls { "https" } else { "http" };
     let api_tls = config.file.api_tls.then(|| tokio_rustls::TlsAcceptor::from(tls.clone()));
+    let throttle = config.quotas().map(edge::Throttle::new);
     let cursors = Arc::new(Cursors::new(store.cursor_key().await?));
     let shared = Arc::new(Shared {
         cursors,
@@ -170,7 +169,8 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let images = Images::load(shared.clone()).await?;
     let operations =
         Arc::new(ControlPlane { images: images.clone(), microvms: microvms.clone(), tokens: tokens.clone() });
-    let edge = Arc::new(Edge { keys, operations, s3, region: region.clone(), logs });
+    let edge =
+        Arc::new(Edge { keys: keys.clone(), access: keys, operations, s3, region: region.clone(), logs, throttle });
 
     let stop = CancellationToken::new();
     let ingress = {
@@ -203,7 +203,8 @@ fn tls(config: &Config, ca: &Arc<LocalCa>) -> Result<Arc<rustls::ServerConfig>, 
     let settings = match (&endpoint.certificate, &endpoint.key) {
         (Some(certificate), Some(key)) => TlsSettings::Files { certificate: certificate.clone(), key: key.clone() },
         _ => {
-            let names = vec![format!("*.{}", config.endpoint_domain()), endpoint.domain.clone(), "127.0.0.1".into()];
+            let mut names: Vec<_> = config.endpoint_domains().iter().map(|domain| format!("*.{domain}")).collect();
+            names.extend([config.api_name().to_owned(), "127.0.0.1".into()]);
             TlsSettings::Local { ca: ca.clone(), names }
         }
     };

@@ -1,6 +1,7 @@
 //! What a client presents: the `Authorization` header or the `X-Amz-*` parameters of a presigned query.
 
-use super::{ALGORITHM, AmzDate, MAX_EXPIRES_SECONDS, SignatureError, SignedRequest, percent};
+use super::{ALGORITHM, AmzDate, MAX_EXPIRES_SECONDS, SECURITY_TOKEN, SignatureError, SignedRequest, percent};
+use crate::Sensitive;
 
 /// The credential scope: `<date>/<region>/<service>/aws4_request`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,8 @@ pub struct Authorization {
     pub date: AmzDate,
     /// Where it travelled.
     pub form: Form,
+    /// What goes along with a temporary key; may be empty.
+    pub session_token: Option<Sensitive<String>>,
 }
 
 const HEADER_PARTS: [&str; 3] = ["Credential", "SignedHeaders", "Signature"];
@@ -67,7 +70,8 @@ impl Authorization {
         }
         let pairs = percent::query_pairs(request.query).unwrap_or_default();
         if pairs.iter().any(|(name, _)| name == "X-Amz-Signature" || name == "X-Amz-Credential") {
-            return Self::from_query(&pairs);
+            let in_header = request.headers.iter().any(|(name, _)| name == SECURITY_TOKEN);
+            return if in_header { Err(token_in_header()) } else { Self::from_query(&pairs) };
         }
         Err(SignatureError::Missing)
     }
@@ -88,7 +92,12 @@ impl Authorization {
         };
         let date = request.header("x-amz-date").and_then(AmzDate::parse);
         let date = date.ok_or_else(|| incomplete("Authorization header requires a valid 'X-Amz-Date' header", ""))?;
-        Self::build(credential, signed_headers, signature, date, Form::Header)
+        let token = match request.headers.iter().filter(|(name, _)| name == SECURITY_TOKEN).count() {
+            0 => None,
+            1 => request.header(SECURITY_TOKEN),
+            _ => return Err(incomplete("The request has more than one X-Amz-Security-Token header", "")),
+        };
+        Self::build(credential, signed_headers, signature, date, Form::Header, token)
     }
 
     fn from_query(pairs: &[(String, String)]) -> Result<Self, SignatureError> {
@@ -109,7 +118,12 @@ impl Authorization {
         let date = AmzDate::parse(date).ok_or_else(|| incomplete("X-Amz-Date must be in ISO-8601 basic format", ""))?;
         let expires = expires.parse::<i64>().ok().filter(|seconds| (1..=MAX_EXPIRES_SECONDS).contains(seconds));
         let expires = expires.ok_or_else(|| incomplete("X-Amz-Expires must be between 1 and 604800 seconds", ""))?;
-        Self::build(credential, signed_headers, signature, date, Form::Query { expires })
+        let mut tokens = pairs.iter().filter(|(name, _)| name.eq_ignore_ascii_case(SECURITY_TOKEN));
+        let token = tokens.next().map(|(_, value)| value.as_str());
+        if tokens.next().is_some() {
+            return Err(incomplete("The request has more than one X-Amz-Security-Token parameter", ""));
+        }
+        Self::build(credential, signed_headers, signature, date, Form::Query { expires }, token)
     }
 
     fn build(
@@ -118,6 +132,7 @@ impl Authorization {
         signature: &str,
         date: AmzDate,
         form: Form,
+        token: Option<&str>,
     ) -> Result<Self, SignatureError> {
         let wrong = || incomplete("Credential must have the form <key>/<date>/<region>/<service>/aws4_request", "");
         // The key comes first and may itself hold slashes.
@@ -134,8 +149,14 @@ impl Authorization {
             signature: signature.to_owned(),
             date,
             form,
+            session_token: token.map(|token| Sensitive::new(token.to_owned())),
         })
     }
+}
+
+/// Which of the two would count is nobody's guess to make.
+fn token_in_header() -> SignatureError {
+    incomplete("A presigned request takes X-Amz-Security-Token in its query, not in a header", "")
 }
 
 fn incomplete(what: &str, detail: &str) -> SignatureError {

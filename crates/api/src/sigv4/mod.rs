@@ -23,6 +23,8 @@ pub const MAX_SKEW_SECONDS: i64 = 15 * 60;
 pub const MAX_EXPIRES_SECONDS: i64 = 7 * 24 * 60 * 60;
 /// Stands for the hash of a body that is not signed.
 pub const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
+/// Header with the token of a temporary key; a presigned query has a parameter of the same name.
+pub const SECURITY_TOKEN: &str = "x-amz-security-token";
 /// Header with the hash of the body.
 pub const CONTENT_SHA256: &str = "x-amz-content-sha256";
 
@@ -57,9 +59,12 @@ pub enum SignatureError {
     /// Parts of the signature are missing or make no sense.
     #[error("{0}")]
     Incomplete(String),
-    /// No such access key.
+    /// No such access key, or a session token that is not its own.
     #[error("The security token included in the request is invalid.")]
     UnknownKey,
+    /// A session token after its time.
+    #[error("The security token included in the request is expired")]
+    Expired,
     /// Wrong secret, changed request, wrong scope, too old.
     #[error("{0}")]
     Invalid(String),
@@ -72,6 +77,7 @@ impl SignatureError {
             SignatureError::Missing => "MissingAuthenticationTokenException",
             SignatureError::Incomplete(_) => "IncompleteSignatureException",
             SignatureError::UnknownKey => "UnrecognizedClientException",
+            SignatureError::Expired => "ExpiredTokenException",
             SignatureError::Invalid(_) => "InvalidSignatureException",
         }
     }

@@ -1,6 +1,6 @@
 //! The client's side.
 
-use super::{ALGORITHM, AmzDate, CONTENT_SHA256, Scope, SignedRequest, canonical};
+use super::{ALGORITHM, AmzDate, CONTENT_SHA256, SECURITY_TOKEN, Scope, SignedRequest, canonical};
 use crate::Sensitive;
 
 /// Who signs, and for whom.
@@ -46,7 +46,7 @@ impl Signer<'_> {
             ("x-amz-date".to_owned(), date.as_str().to_owned()),
         ];
         if let Some(token) = self.session_token {
-            headers.push(("x-amz-security-token".to_owned(), token.to_owned()));
+            headers.push((SECURITY_TOKEN.to_owned(), token.to_owned()));
         }
         let names: Vec<String> = headers.iter().map(|(name, _)| name.clone()).collect();
         let scope =

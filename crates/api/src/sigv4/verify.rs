@@ -3,7 +3,8 @@
 use subtle::ConstantTimeEq;
 
 use super::{
-    Authorization, CONTENT_SHA256, Form, MAX_SKEW_SECONDS, SignatureError, SignedRequest, UNSIGNED_PAYLOAD, canonical,
+    Authorization, CONTENT_SHA256, Form, MAX_SKEW_SECONDS, SECURITY_TOKEN, SignatureError, SignedRequest,
+    UNSIGNED_PAYLOAD, canonical,
 };
 use crate::{Sensitive, sigv4::AmzDate};
 
@@ -18,8 +19,8 @@ pub struct Expected<'a> {
 
 /// Is this request signed with that secret, for here and now? `now` is seconds since the Unix epoch.
 ///
-/// The body is hashed unless the request says `UNSIGNED-PAYLOAD`. `X-Amz-Security-Token` has no meaning of its own here; it
-/// is covered by the signature like everything else that is signed.
+/// The body is hashed unless the request says `UNSIGNED-PAYLOAD`. What `X-Amz-Security-Token` means is the caller's business;
+/// here it must be covered by the signature, as everything in a presigned query is.
 ///
 /// # Errors
 /// [`SignatureError::Invalid`] with AWS's words: wrong scope, outside of the 15 minutes (or the validity of a presigned
@@ -36,6 +37,11 @@ pub fn verify(
     check_time(authorization, now)?;
     if !authorization.signed_headers.iter().any(|name| name == "host") {
         let message = "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization.";
+        return Err(SignatureError::Invalid(message.to_owned()));
+    }
+    let token = authorization.form == Form::Header && authorization.session_token.is_some();
+    if token && !authorization.signed_headers.iter().any(|name| name == SECURITY_TOKEN) {
+        let message = "'X-Amz-Security-Token' must be a 'SignedHeader' in the AWS Authorization.";
         return Err(SignatureError::Invalid(message.to_owned()));
     }
     let payload = payload(request, body)?;
@@ -236,6 +242,12 @@ mod tests {
             Authorization::parse(&request).unwrap_err()
         };
         let date = ("x-amz-date", "20260921T131320Z");
+        let presigned = |more: &str| {
+            format!(
+                "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=a%2Fb%2Fc%2Fd%2Faws4_request&X-Amz-Date=20260921T131320Z\
+                 &X-Amz-Expires=60&X-Amz-SignedHeaders=host&X-Amz-Signature=00{more}"
+            )
+        };
         assert_eq!(parse(&[], ""), SignatureError::Missing);
         assert_eq!(parse(&[], "%zz"), SignatureError::Missing);
         for (headers, query, words) in [
@@ -260,6 +272,14 @@ mod tests {
             ),
             (vec![("authorization", "a"), ("authorization", "b")], "", "more than one"),
             (vec![], "X-Amz-Signature=00", "X-Amz-Credential"),
+            (vec![("x-amz-security-token", "t")], "X-Amz-Signature=00", "in its query, not in a header"),
+            (
+                vec![],
+                &presigned("&X-Amz-Security-Token=a&X-Amz-Security-Token=b"),
+                "more than one X-Amz-Security-Token",
+            ),
+            (vec![], &presigned("").replace("=60", "=0"), "between 1 and 604800"),
+            (vec![], &presigned("").replace("=60", "=604801"), "between 1 and 604800"),
         ] {
             let error = parse(&headers, query);
             assert!(matches!(error, SignatureError::Incomplete(_)), "{error}");
@@ -291,5 +311,38 @@ mod tests {
         assert_eq!(attempt(&headers, b"other"), Err(SignatureError::mismatch()));
         headers.iter_mut().find(|(name, _)| name == CONTENT_SHA256).unwrap().1 = UNSIGNED_PAYLOAD.to_owned();
         assert_eq!(attempt(&headers, b"body"), Err(SignatureError::mismatch()));
+    }
+
+    #[test]
+    fn a_session_token_is_signed_and_never_shown() {
+        let secret = Sensitive::new(SECRET.to_owned());
+        let signer = |session_token| Signer {
+            access_key_id: "ASIA",
+            secret: &secret,
+            session_token,
+            region: "r",
+            service: "lambda",
+        };
+        let unsigned = Unsigned { method: "GET", host: "h", path: "/", query: "", body: b"" };
+        let attempt = |headers: &[(String, String)]| {
+            let request = SignedRequest { method: "GET", path: "/", query: "", headers };
+            let authorization = Authorization::parse(&request)?;
+            assert!(!format!("{authorization:?}").contains("token-1"), "{authorization:?}");
+            assert_eq!(authorization.session_token.as_ref().map(|token| token.expose().len()), Some(7));
+            verify(&request, &authorization, &secret, Expected { region: "r", service: "lambda" }, b"", NOW)
+        };
+        let with_host = |mut headers: Vec<(String, String)>| {
+            headers.push(("host".to_owned(), "h".to_owned()));
+            headers
+        };
+        let mut headers = with_host(signer(Some("token-1")).sign(&unsigned, NOW));
+        assert_eq!(attempt(&headers), Ok(()));
+        headers.iter_mut().find(|(name, _)| name == SECURITY_TOKEN).unwrap().1 = "token-2".to_owned();
+        assert_eq!(attempt(&headers), Err(SignatureError::mismatch()));
+        let mut headers = with_host(signer(None).sign(&unsigned, NOW));
+        headers.push((SECURITY_TOKEN.to_owned(), "token-1".to_owned()));
+        assert!(attempt(&headers).unwrap_err().to_string().contains("'X-Amz-Security-Token' must be a 'SignedHeader'"));
+        headers.push((SECURITY_TOKEN.to_owned(), "token-1".to_owned()));
+        assert!(attempt(&headers).unwrap_err().to_string().contains("more than one X-Amz-Security-Token"));
     }
 }

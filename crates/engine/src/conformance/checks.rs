@@ -8,7 +8,7 @@ use wire::{Application, Happening};
 use super::{
     super::{MachineRecord, RestoreSpec, SEALED, agent::AgentError},
     Asleep, Image, Live, Suite,
-    steps::{Files, Outcome, copy_dir, ensure, names},
+    steps::{Files, Outcome, copy_dir, ensure, flip_a_bit, names},
 };
 
 impl Suite<'_> {
@@ -203,10 +203,30 @@ impl Suite<'_> {
                 }
             }
         }
+        self.refuses_damaged(&asleep).await?;
         // After all that, the real one is as good as before.
         let woken = self.wakes(&asleep).await?;
         self.ends(woken.machine.as_ref()).await?;
         image.files.unchanged(&image.dir)
+    }
+
+    /// One bit of any file of a checkpoint, or of the disk beside it: the file is refused by its name.
+    async fn refuses_damaged(&self, asleep: &Asleep) -> Outcome {
+        let spec = &asleep.spec;
+        for name in names(&asleep.saved_dir)? {
+            let broken = self.directory("broken");
+            copy_dir(&asleep.saved_dir, &broken)?;
+            flip_a_bit(&broken.join(&name))?;
+            let spec = RestoreSpec { saved_dir: Some(broken), ..spec.clone() };
+            self.refused_as_damaged(&name, spec).await?;
+        }
+        for name in names(&spec.machine_dir)?.into_iter().filter(|name| name.starts_with("disk.")) {
+            let machine_dir = self.directory("machine");
+            copy_dir(&spec.machine_dir, &machine_dir)?;
+            flip_a_bit(&machine_dir.join(&name))?;
+            self.refused_as_damaged(&name, RestoreSpec { machine_dir, ..spec.clone() }).await?;
+        }
+        Ok(())
     }
 
     /// No clone's life has changed the image: a new one stands where the first one stood.

@@ -119,6 +119,19 @@ impl Suite<'_> {
         ensure(leftovers.is_empty(), || format!("a killed machine left {leftovers:?}"))
     }
 
+    /// A restore that must fail because that file is damaged.
+    pub(super) async fn refused_as_damaged(&self, name: &str, spec: RestoreSpec) -> Outcome {
+        let outcome: Result<_, EngineError> = self.bounded("restore", self.engine.restore(spec)).await?;
+        match outcome {
+            Err(EngineError::Damaged(path, _)) if path.ends_with(name) => Ok(()),
+            Err(error) => Err(Problem(format!("a flipped bit in {name}: {error}"))),
+            Ok(machine) => {
+                machine.kill().await?;
+                Err(Problem(format!("a flipped bit in {name}: it was restored")))
+            }
+        }
+    }
+
     /// A restore that must fail, and leave the places it was given as they were.
     pub(super) async fn refused(&self, what: &str, spec: RestoreSpec) -> Outcome {
         let before = names(&spec.machine_dir).unwrap_or_default();
@@ -130,6 +143,18 @@ impl Suite<'_> {
         let after = names(&spec.machine_dir).unwrap_or_default();
         ensure(before == after, || format!("{what}: the machine's directory held {before:?}, now {after:?}"))
     }
+}
+
+/// Flips a bit in the middle of what the file holds.
+pub(super) fn flip_a_bit(path: &Path) -> Outcome {
+    use std::os::unix::fs::FileExt;
+    let bytes = std::fs::read(path)?;
+    let middle = bytes.len() / 2;
+    let last = bytes.iter().rposition(|byte| *byte != 0).unwrap_or(middle);
+    let at = bytes.iter().skip(middle).position(|byte| *byte != 0).map_or(last, |offset| middle + offset);
+    let file = std::fs::File::options().write(true).open(path)?;
+    file.write_all_at(&[bytes[at] ^ 4], at as u64)?;
+    Ok(())
 }
 
 /// One `GET /` on a connection of its own: the count in the answer.

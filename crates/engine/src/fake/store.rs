@@ -1,4 +1,4 @@
-//! The fake's files: small JSON, but written and found as a real engine would.
+//! The fake's files: small JSON after a line with its checksum, but written and found as a real engine would.
 //!
 //! ```text
 //! image_dir/memory         the guest's memory
@@ -28,6 +28,9 @@ pub(super) const DISK: &str = "disk.json";
 
 /// The largest file of the fake that is read (64 MiB): far more than a container's 1 MiB and 4096 short lines.
 const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// Length of the line before the JSON: its CRC-32.
+const SUM_BYTES: usize = 9;
 
 /// `image_dir/memory`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,7 +75,13 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, EngineError> {
         )));
     }
     let bytes = fs::read(path).map_err(fail)?;
-    serde_json::from_slice(&bytes).map_err(|cause| fail(io::Error::new(io::ErrorKind::InvalidData, cause)))
+    let damaged = |what: String| EngineError::Damaged(path.to_owned(), what);
+    let (sum, json) = bytes.split_at_checked(SUM_BYTES).ok_or_else(|| damaged("it is cut short".into()))?;
+    let expected = format!("{:08x}\n", crc32fast::hash(json));
+    if sum != expected.as_bytes() {
+        return Err(damaged("its checksum does not match".into()));
+    }
+    serde_json::from_slice(json).map_err(|cause| damaged(cause.to_string()))
 }
 
 /// Writes one of the files above: whole and durable, or not at all. Its length.
@@ -122,7 +131,8 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
 
 fn write_new<T: Serialize>(path: &Path, content: &T) -> io::Result<u64> {
     use std::os::unix::fs::OpenOptionsExt;
-    let bytes = serde_json::to_vec(content).map_err(io::Error::other)?;
+    let json = serde_json::to_vec(content).map_err(io::Error::other)?;
+    let bytes = [format!("{:08x}\n", crc32fast::hash(&json)).as_bytes(), &json].concat();
     // Owner only: it holds the container's environment.
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(&bytes)?;

@@ -7,6 +7,7 @@
 //! sealed/          appears whole when the image is sealed
 //!   device-state
 //!   machine.json   this module's Sheet
+//!   sums.json      checksums of all of the above
 //! ```
 
 use std::{
@@ -23,6 +24,8 @@ use crate::{EngineError, Hardware, SEALED};
 pub const ROOTFS: &str = "rootfs.ext4";
 pub const DISK: &str = "disk.qcow2";
 pub const MEMORY: &str = "memory";
+/// What the image consists of beside its sealed directory.
+pub const FILES: [&str; 3] = [MEMORY, DISK, ROOTFS];
 pub const SHEET: &str = "machine.json";
 const FORMAT: u32 = 1;
 

@@ -5,6 +5,7 @@ use std::{
     io,
     os::unix::net::UnixStream as StdUnixStream,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -19,7 +20,10 @@ use super::{
     process::{self, Process},
     qmp::Qmp,
 };
-use crate::{Channel, EngineError, Machine, MachineRecord, SEALED, Saved};
+use crate::{
+    Channel, EngineError, Machine, MachineRecord, SEALED, Saved,
+    sums::{self, Known, Sum, Sums},
+};
 
 /// See the trait for what each verb promises.
 pub struct QemuMachine {
@@ -28,6 +32,7 @@ pub struct QemuMachine {
     process: Process,
     qmp: Mutex<Qmp>,
     channel: AgentChannel,
+    known: Arc<Known>,
 }
 
 impl QemuMachine {
@@ -38,13 +43,14 @@ impl QemuMachine {
         image_dir: &Path,
         sheet: Sheet,
         fresh: bool,
+        known: Arc<Known>,
     ) -> Result<Self, EngineError> {
         let held = Process::hold(started.pid).map_err(|e| EngineError::io("hold", machine_dir, e))?;
         let process = held.ok_or_else(|| EngineError::Gone(process::last_words(machine_dir)))?;
         match Self::negotiate(started.qmp).await {
             Ok(qmp) => {
                 let channel = AgentChannel::fresh(machine_dir);
-                Self::new(process, qmp, channel, machine_dir, image_dir, sheet, fresh)
+                Self::new(process, qmp, channel, machine_dir, image_dir, sheet, fresh, known)
             }
             Err(e) => {
                 process.kill().await.map_err(|e| EngineError::io("kill", machine_dir, e))?;
@@ -57,13 +63,18 @@ impl QemuMachine {
     }
 
     /// Takes hold of a live process of an earlier hearth. On failure the process is as it was.
-    pub async fn attach_found(process: Process, record: &MachineRecord, sheet: Sheet) -> Result<Self, EngineError> {
+    pub async fn attach_found(
+        process: Process,
+        record: &MachineRecord,
+        sheet: Sheet,
+        known: Arc<Known>,
+    ) -> Result<Self, EngineError> {
         let dir = &record.machine_dir;
         let stream = process::connect(dir, process::QMP_SOCKET)
             .map_err(|e| EngineError::io("connect to the monitor of", dir, e))?;
         let qmp = Self::negotiate(stream).await?;
         let channel = AgentChannel::found(dir);
-        Self::new(process, qmp, channel, dir, &record.image_dir, sheet, record.fresh)
+        Self::new(process, qmp, channel, dir, &record.image_dir, sheet, record.fresh, known)
     }
 
     async fn negotiate(stream: StdUnixStream) -> Result<Qmp, EngineError> {
@@ -76,6 +87,7 @@ impl QemuMachine {
         Ok(qmp)
     }
 
+    #[allow(clippy::too_many_arguments, reason = "the parts of one thing, from two places")]
     fn new(
         process: Process,
         qmp: Qmp,
@@ -84,6 +96,7 @@ impl QemuMachine {
         image_dir: &Path,
         sheet: Sheet,
         fresh: bool,
+        known: Arc<Known>,
     ) -> Result<Self, EngineError> {
         let record = MachineRecord {
             pid: process.pid,
@@ -93,17 +106,23 @@ impl QemuMachine {
             image_dir: image_dir.to_owned(),
             fresh,
         };
-        Ok(QemuMachine { record, sheet, process, qmp: Mutex::new(qmp), channel })
+        Ok(QemuMachine { record, sheet, process, qmp: Mutex::new(qmp), channel, known })
     }
 
     /// Loads device state (a path inside the jail) into a process that waits for it, after the saved pages if there are any.
-    pub async fn load(&self, device_state: &str, saved_pages: Option<PathBuf>) -> Result<(), EngineError> {
-        if let Some(path) = saved_pages {
+    pub async fn load(&self, device_state: &str, saved_pages: Option<(PathBuf, Sum)>) -> Result<(), EngineError> {
+        if let Some((path, expected)) = saved_pages {
             let (pid, image_dir) = (self.record.pid, self.record.image_dir.clone());
             blocking(move || {
                 let memory = process::open_memory(&image_dir)?;
                 let inject = || pages::inject(pid, Mapping::find(pid, &memory)?, &path);
-                inject().map_err(|e| EngineError::io("load saved pages from", &path, e))
+                let found = inject().map_err(|e| match e.kind() {
+                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+                        EngineError::Damaged(path.clone(), e.to_string())
+                    }
+                    _ => EngineError::io("load saved pages from", &path, e),
+                })?;
+                sums::compare(&path, expected, found)
             })
             .await?;
         }
@@ -119,15 +138,20 @@ impl QemuMachine {
             qmp.migration("migrate").await?;
         }
         let (image_dir, machine_dir) = (self.record.image_dir.clone(), self.record.machine_dir.clone());
-        let (sheet, dir) = (self.sheet.clone(), dir.to_owned());
+        let (sheet, dir, known) = (self.sheet.clone(), dir.to_owned(), self.known.clone());
         blocking(move || {
-            for name in [image::MEMORY, image::DISK, image::ROOTFS] {
+            let mut sums = Sums::default();
+            for name in image::FILES {
                 let path = image_dir.join(name);
-                image::seal(&path).map_err(|e| EngineError::io("seal", &path, e))?;
+                let sealed = image::seal(&path).and_then(|()| known.take(&path));
+                sums.0.insert(name.to_owned(), sealed.map_err(|e| EngineError::io("seal", &path, e))?);
             }
             whole(&dir, |partial| {
+                let state = partial.join(process::STATE);
                 move_in(&machine_dir, partial)?;
-                image::seal(&partial.join(process::STATE))?;
+                image::seal(&state)?;
+                sums.0.insert(process::STATE.to_owned(), known.take(&state)?);
+                sums.write(partial)?;
                 sheet.write(partial)
             })?;
             Ok(Saved {
@@ -142,16 +166,20 @@ impl QemuMachine {
         // "live": false keeps the block layer active, so that the machine stays usable.
         let arguments = json!({ "filename": "/vm/device-state", "live": false });
         self.qmp.lock().await.execute("xen-save-devices-state", arguments).await?;
-        let (record, dir) = (self.record.clone(), dir.to_owned());
+        let (record, dir, known) = (self.record.clone(), dir.to_owned(), self.known.clone());
         blocking(move || {
             let memory = process::open_memory(&record.image_dir)?;
             let disk = record.machine_dir.join(process::DISK);
             let mut memory_bytes = 0;
             whole(&dir, |partial| {
                 let mapping = Mapping::find(record.pid, &memory)?;
-                memory_bytes = pages::save(record.pid, mapping, &partial.join(PAGES))?;
+                let (bytes, pages) = pages::save(record.pid, mapping, &partial.join(PAGES))?;
+                memory_bytes = bytes;
                 move_in(&record.machine_dir, partial)?;
-                File::open(&disk)?.sync_all()
+                File::open(&disk)?.sync_all()?;
+                let state = known.take(&partial.join(process::STATE))?;
+                let sums = [(PAGES, pages), (process::STATE, state), (process::DISK, known.take(&disk)?)];
+                Sums(sums.map(|(name, sum)| (name.to_owned(), sum)).into()).write(partial)
             })?;
             Ok(Saved { memory_bytes, disk_bytes: image::bytes_on_disk(&disk) })
         })

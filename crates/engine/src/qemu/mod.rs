@@ -12,14 +12,22 @@ mod process;
 mod qcow2;
 mod qmp;
 
-use std::{fs, io, os::unix::fs::PermissionsExt, path::PathBuf, sync::OnceLock};
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+};
 
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
 pub use acceleration::{Acceleration, Choice};
 
-use crate::{BootSpec, Capabilities, Engine, EngineError, Machine, MachineRecord, RestoreSpec};
+use crate::{
+    BootSpec, Capabilities, Engine, EngineError, Machine, MachineRecord, RestoreSpec, SEALED,
+    sums::{Known, Sum, Sums},
+};
 use image::Sheet;
 use machine::{QemuMachine, blocking};
 use process::{Kernel, Launch, Memory};
@@ -42,6 +50,7 @@ pub struct Settings {
 pub struct QemuEngine {
     settings: Settings,
     choice: OnceCell<Choice>,
+    known: Arc<Known>,
 }
 
 impl QemuEngine {
@@ -56,7 +65,7 @@ impl QemuEngine {
         for dir in process::MOUNT_POINTS {
             fs::create_dir_all(inside(dir)).map_err(|e| EngineError::io("prepare", root, e))?;
         }
-        Ok(QemuEngine { settings, choice: OnceCell::new() })
+        Ok(QemuEngine { settings, choice: OnceCell::new(), known: Arc::default() })
     }
 
     /// The engine's settings.
@@ -90,7 +99,10 @@ impl QemuEngine {
         })
         .await;
         let attached = match spawned {
-            Ok(started) => QemuMachine::attach_new(started, &spec.machine_dir, &spec.image_dir, sheet, true).await,
+            Ok(started) => {
+                let known = self.known.clone();
+                QemuMachine::attach_new(started, &spec.machine_dir, &spec.image_dir, sheet, true, known).await
+            }
             Err(e) => Err(e),
         };
         attached.map_err(|error| {
@@ -106,7 +118,9 @@ impl QemuEngine {
 
     async fn start_clone(&self, spec: &RestoreSpec, sheet: Sheet) -> Result<QemuMachine, EngineError> {
         let (root, owned, for_spawn) = (sheet.root(&self.settings.root)?, spec.clone(), sheet.clone());
-        let started = blocking(move || {
+        let known = self.known.clone();
+        let (started, pages) = blocking(move || {
+            let pages = intact(&owned, &known)?;
             prepare_clone(&owned)?;
             Launch {
                 root: &root,
@@ -117,12 +131,14 @@ impl QemuEngine {
                 kernel: None,
             }
             .spawn()
+            .map(|started| (started, pages))
         })
         .await?;
-        let machine = QemuMachine::attach_new(started, &spec.machine_dir, &spec.image_dir, sheet, false).await?;
-        let loaded = match &spec.saved_dir {
+        let known = self.known.clone();
+        let machine = QemuMachine::attach_new(started, &spec.machine_dir, &spec.image_dir, sheet, false, known).await?;
+        let loaded = match pages {
             None => machine.load("/image/sealed/device-state", None).await,
-            Some(saved) => machine.load("/vm/device-state", Some(saved.join(machine::PAGES))).await,
+            Some(pages) => machine.load("/vm/device-state", Some(pages)).await,
         };
         if let Err(e) = loaded {
             machine.kill().await?;
@@ -145,6 +161,30 @@ fn prepare_boot(spec: &BootSpec) -> Result<(), EngineError> {
     let disk = spec.image_dir.join(image::DISK);
     let _ = fs::remove_file(&disk);
     qcow2::create_overlay(&disk, bytes, "/image/rootfs.ext4", "raw").map_err(at)
+}
+
+/// Are the files that a machine is restored from what they were? The saved pages are compared while they are loaded: where
+/// they are, and what they must be.
+fn intact(spec: &RestoreSpec, known: &Known) -> Result<Option<(PathBuf, Sum)>, EngineError> {
+    let sealed = spec.image_dir.join(SEALED);
+    let sums = Sums::read(&sealed)?;
+    let check = |sums: &Sums, name: &str, dir: &Path| {
+        let path = dir.join(name);
+        known.check(&path, sums.of(name, &path)?)
+    };
+    for name in image::FILES {
+        check(&sums, name, &spec.image_dir)?;
+    }
+    let Some(saved) = &spec.saved_dir else {
+        check(&sums, process::STATE, &sealed)?;
+        return Ok(None);
+    };
+    let sums = Sums::read(saved)?;
+    check(&sums, process::STATE, saved)?;
+    check(&sums, process::DISK, &spec.machine_dir)?;
+    let pages = saved.join(machine::PAGES);
+    let sum = sums.of(machine::PAGES, &pages)?;
+    Ok(Some((pages, sum)))
 }
 
 fn prepare_clone(spec: &RestoreSpec) -> Result<(), EngineError> {
@@ -220,7 +260,7 @@ impl Engine for QemuEngine {
             return Ok(None);
         };
         let sheet = if record.fresh { Sheet::of_boot(&record.machine_dir)? } else { Sheet::read(&record.image_dir)? };
-        let machine = QemuMachine::attach_found(found, record, sheet).await?;
+        let machine = QemuMachine::attach_found(found, record, sheet, self.known.clone()).await?;
         Ok(Some(Box::new(machine)))
     }
 

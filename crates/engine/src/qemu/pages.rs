@@ -13,7 +13,10 @@ use std::{
     path::Path,
 };
 
-use crate::sys::{self, Region};
+use crate::{
+    sums::{Sum, Summing},
+    sys::{self, Region},
+};
 
 const MAGIC: &[u8; 8] = b"hearthpg";
 const VERSION: u32 = 1;
@@ -116,12 +119,12 @@ fn parse(line: &str, inode: u64) -> Option<Mapping> {
 }
 
 /// Writes the pages of the (stopped) process `pid` that differ from its image to the new file `path`, fsync included.
-/// Returns the bytes of pages written.
-pub fn save(pid: u32, mapping: Mapping, path: &Path) -> io::Result<u64> {
+/// Returns the bytes of pages written, and the sum of the file.
+pub fn save(pid: u32, mapping: Mapping, path: &Path) -> io::Result<(u64, Sum)> {
     let runs = mapping.written(pid)?;
     let memory = File::open(format!("/proc/{pid}/mem"))?;
     let file = File::options().write(true).create_new(true).open(path)?;
-    let mut out = BufWriter::with_capacity(CHUNK, &file);
+    let mut out = Summing::new(BufWriter::with_capacity(CHUNK, &file));
     out.write_all(MAGIC)?;
     out.write_all(&VERSION.to_le_bytes())?;
     out.write_all(&(PAGE as u32).to_le_bytes())?;
@@ -140,15 +143,16 @@ pub fn save(pid: u32, mapping: Mapping, path: &Path) -> io::Result<u64> {
         bytes += count * PAGE;
     }
     out.flush()?;
+    let sum = out.sum();
     drop(out);
     file.sync_data()?;
-    Ok(bytes)
+    Ok((bytes, sum))
 }
 
 /// Puts the pages of `path` into the guest memory of the process `pid`, which has not run yet. The file is checked as it is
-/// read; after an error the process must not run.
-pub fn inject(pid: u32, mapping: Mapping, path: &Path) -> io::Result<()> {
-    let mut file = BufReader::with_capacity(CHUNK, File::open(path)?);
+/// read; after an error, or if the sum that is returned is not the right one, the process must not run.
+pub fn inject(pid: u32, mapping: Mapping, path: &Path) -> io::Result<Sum> {
+    let mut file = Summing::new(BufReader::with_capacity(CHUNK, File::open(path)?));
     let runs = read_runs(&mut file, (mapping.end - mapping.start) / PAGE)?;
     let memory = File::options().write(true).open(format!("/proc/{pid}/mem"))?;
     let mut buffer = vec![0; CHUNK];
@@ -158,7 +162,8 @@ pub fn inject(pid: u32, mapping: Mapping, path: &Path) -> io::Result<()> {
             memory.write_all_at(chunk, address)
         })?;
     }
-    Ok(())
+    io::copy(&mut file, &mut io::sink())?;
+    Ok(file.sum())
 }
 
 fn read_runs(file: &mut impl Read, pages: u64) -> io::Result<Vec<(u64, u64)>> {
@@ -301,9 +306,10 @@ mod tests {
         assert_eq!(mapping.written(std::process::id()).expect("written"), [(3, 2), (40, 1)]);
 
         let saved = dir.path().join("pages");
-        assert_eq!(save(std::process::id(), mapping, &saved).expect("save"), 3 * PAGE);
+        let (bytes, sum) = save(std::process::id(), mapping, &saved).expect("save");
+        assert_eq!(bytes, 3 * PAGE);
         map[3 * PAGE as usize] = 9;
-        inject(std::process::id(), mapping, &saved).expect("inject");
+        assert_eq!(inject(std::process::id(), mapping, &saved).expect("inject"), sum);
         assert_eq!(map[3 * PAGE as usize], 1);
     }
 }

@@ -155,7 +155,7 @@ impl Key {
         let member = |name: &str| json.as_ref().and_then(|json| Some(json[name].as_str()?.to_owned()));
         match (member("access_key_id"), member("secret_access_key")) {
             (Some(access_key_id), Some(secret)) => Ok(Key { access_key_id, secret: Sensitive::new(secret) }),
-            _ => bail!("{shown} is damaged; remove it and restart the server to get a new key"),
+            _ => bail!("{shown} is damaged; remove it and restart the server, which writes it anew"),
         }
     }
 }

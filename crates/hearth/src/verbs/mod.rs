@@ -5,6 +5,7 @@ pub mod build;
 pub mod curl;
 pub mod doctor;
 pub mod env;
+pub mod keys;
 pub mod logs;
 pub mod ls;
 pub mod resume;

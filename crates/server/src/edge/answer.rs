@@ -57,9 +57,11 @@ impl Refusal {
             Refusal::Signature(SignatureError::Missing) => "MissingAuthenticationToken",
             Refusal::Signature(SignatureError::Incomplete(_)) => "IncompleteSignature",
             Refusal::Signature(SignatureError::UnknownKey) => "InvalidClientTokenId",
+            Refusal::Signature(SignatureError::Expired) => "ExpiredToken",
             Refusal::Signature(SignatureError::Invalid(_)) => "SignatureDoesNotMatch",
             Refusal::Api(error) if error.kind() == ErrorKind::InternalServer => "InternalFailure",
             Refusal::Api(error) if error.kind() == ErrorKind::UnknownOperation => "InvalidAction",
+            Refusal::Api(error) if error.kind() == ErrorKind::AccessDenied => "AccessDenied",
             Refusal::Api(_) => "ValidationError",
             Refusal::UnknownAction(_) => "InvalidAction",
         }
@@ -131,7 +133,7 @@ fn query(id: Uuid, refusal: &Refusal) -> Response<Body> {
 }
 
 /// Text for XML; control characters, which XML cannot hold, become spaces.
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -189,7 +191,7 @@ mod tests {
             (query.status().as_u16(), &query.headers()["content-type"]),
             (403, &HeaderValue::from_static("text/xml"))
         );
-        let slow = refusal(Protocol::RestJson, id, &ApiError::throttled(2).into());
+        let slow = refusal(Protocol::RestJson, id, &ApiError::throttled(api::operations::Family::Microvms, 2).into());
         assert_eq!((slow.status().as_u16(), &slow.headers()["retry-after"]), (429, &HeaderValue::from_static("2")));
     }
 

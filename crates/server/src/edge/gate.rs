@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use uuid::Uuid;
 
-use super::{Caller, Edge, answer::Refusal, dispatch::Head};
+use super::{Caller, Credential, Edge, answer::Refusal, dispatch::Head};
 
 /// Largest body of a request, bytes (AWS Lambda's own bound).
 const BODY_MAX: usize = 6 * 1024 * 1024;
@@ -30,11 +30,26 @@ pub(super) async fn admit(
     body: Incoming,
 ) -> Result<(Caller, Bytes), Refusal> {
     let authorization = presented?;
-    let credential = edge.keys.secret(&authorization.access_key_id).await.ok_or(SignatureError::UnknownKey)?;
+    let credential = credential(edge, &authorization).await?;
     let body = collect(body).await?;
     sigv4::verify(&head.signed(), &authorization, &credential.secret, expected, &body, now())?;
-    let caller = Caller { account: credential.account, access_key_id: authorization.access_key_id, request_id: id };
+    let caller = Caller {
+        account: credential.account,
+        access_key_id: authorization.access_key_id,
+        identity: credential.identity,
+        temporary: credential.temporary,
+        request_id: id,
+    };
     Ok((caller, body))
+}
+
+/// A token opens nothing but the temporary key it came with, and no temporary key is known without its token.
+async fn credential(edge: &Edge, authorization: &Authorization) -> Result<Credential, SignatureError> {
+    let id = &authorization.access_key_id;
+    match &authorization.session_token {
+        Some(token) => edge.keys.temporary(id, token.expose(), now()).await,
+        None => edge.keys.secret(id).await.ok_or(SignatureError::UnknownKey),
+    }
 }
 
 async fn collect(body: Incoming) -> Result<Bytes, Refusal> {
@@ -51,7 +66,7 @@ async fn collect(body: Incoming) -> Result<Bytes, Refusal> {
 }
 
 /// Seconds since the Unix epoch; a clock before 1970 counts as 0.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -23,7 +23,7 @@ use super::{
     dispatch::Head,
     gate,
 };
-use crate::logs::{Cursor, Logs};
+use crate::logs::{Cursor, Logs, of_account};
 
 /// Where the route lies.
 pub(super) const PATH: &str = "/hearth/v1/logs";
@@ -37,8 +37,12 @@ pub(super) async fn call(
     body: Incoming,
 ) -> Result<Response<Body>, Refusal> {
     let expected = Expected { region: edge.region.as_str(), service: "lambda" };
-    gate::admit(edge, id, head, presented, expected, body).await?;
-    let query = Query::read(&head.query)?;
+    let (caller, _) = gate::admit(edge, id, head, presented, expected, body).await?;
+    let mut query = Query::read(&head.query)?;
+    let (region, account) = (&edge.region, &caller.account);
+    let group = format!("arn:{}:logs:{region}:{account}:log-group:{}", region.partition(), query.group);
+    caller.authorize("logs:FilterLogEvents", group)?;
+    query.group = of_account(edge.access.first_account(), account, &query.group);
     let reader = Reader { logs: edge.logs.clone(), query, cursor: Cursor::default(), done: false };
     let lines = stream::unfold(reader, |mut reader| async move {
         let chunk = reader.next().await?;

@@ -34,6 +34,9 @@ pub(super) async fn call(
     let expected = Expected { region: edge.region.as_str(), service: "lambda" };
     let (caller, body) = gate::admit(edge, id, head, presented, expected, body).await?;
     let (operation, labels) = Operation::find(&head.method, &head.path)?;
+    if let Some(throttle) = &edge.throttle {
+        throttle.admit(&caller.account, operation)?;
+    }
     let call = Call { operations: Arc::clone(&edge.operations), caller, labels, query: head.query.clone(), body };
     let span = tracing::info_span!("operation", %operation, request_id = %id);
     // In a task of its own: it ends even if the client goes away, and a panic ends only it.

@@ -4,35 +4,46 @@
 //! listen.rs   accept, TLS, HTTP/1.1 and 2, graceful end
 //!   dispatch.rs   which service? by the scope of the signature, else by the path
 //!     lambda.rs     route -> decode -> Operations          REST-JSON
-//!     sts.rs        GetCallerIdentity                      query, XML
+//!     sts.rs        GetCallerIdentity, GetSessionToken     query, XML
+//!     journal.rs    hearth's own: log lines                JSON
+//!     keys.rs       hearth's own: access keys              JSON
 //!     logs.rs       nothing yet, and says so               JSON 1.1
 //!     s3/           s3s over a directory, same keys        XML
+//!   throttle.rs   who is too fast?                         for lambda
 //!   gate.rs       bounded body, SigV4 -> Caller            for all but S3, which verifies by itself
+//!   identity.rs   whose a key is and what it may do        asked by every operation
 //!   answer.rs     answers and errors become HTTP here and nowhere else
 //! ```
 
 mod answer;
 mod dispatch;
 mod gate;
+pub mod identity;
 mod journal;
+mod keys;
 mod lambda;
 mod listen;
 mod logs;
 pub mod s3;
 mod sts;
+mod throttle;
 
 use std::sync::Arc;
 
-use api::{AccountId, ApiError, Region, Sensitive};
+use api::{AccountId, ApiError, Region, Sensitive, sigv4::SignatureError};
 use async_trait::async_trait;
 use uuid::Uuid;
 
+pub use identity::{Identity, User};
 pub use listen::serve;
+pub use throttle::Throttle;
 
 /// Everything the endpoint needs.
 pub struct Edge {
     /// Who may call.
     pub keys: Arc<dyn Keys>,
+    /// The keys themselves, for `/hearth/v1/keys` and `GetSessionToken`.
+    pub access: Arc<crate::keys::AccessKeys>,
     /// Does the work of `lambda-microvms`.
     pub operations: Arc<dyn Operations>,
     /// The embedded object store.
@@ -41,13 +52,22 @@ pub struct Edge {
     pub region: Region,
     /// What `/hearth/v1/logs` reads.
     pub logs: Arc<crate::logs::Logs>,
+    /// How fast each account may go; `None`: as fast as it likes.
+    pub throttle: Option<Throttle>,
 }
 
 /// Looks up access keys.
 #[async_trait]
 pub trait Keys: Send + Sync {
-    /// The key of that id; `None` when there is none or it may not be used.
+    /// The long-term key of that id; `None` when there is none or it may not be used.
     async fn secret(&self, access_key_id: &str) -> Option<Credential>;
+
+    /// The temporary key of that id, which its session token holds; `now` is seconds since the Unix epoch.
+    ///
+    /// # Errors
+    /// [`SignatureError::UnknownKey`] when the token is not that key's or its issuer may not be used any more,
+    /// [`SignatureError::Expired`] after its time.
+    async fn temporary(&self, access_key_id: &str, token: &str, now: i64) -> Result<Credential, SignatureError>;
 }
 
 /// What a key is good for.
@@ -57,6 +77,10 @@ pub struct Credential {
     pub secret: Sensitive<String>,
     /// The account it belongs to.
     pub account: AccountId,
+    /// Whose it is, and what it may do: at this moment, not when the key was made.
+    pub identity: Arc<Identity>,
+    /// Does it go along with a session token?
+    pub temporary: bool,
 }
 
 /// Who calls; its signature has been verified.
@@ -66,8 +90,19 @@ pub struct Caller {
     pub account: AccountId,
     /// The key used.
     pub access_key_id: String,
+    /// Whose it is, and what it may do.
+    pub identity: Arc<Identity>,
+    /// Is the key one of a session?
+    pub temporary: bool,
     /// The id of this request, as the answer shows it in `x-amzn-RequestId`.
     pub request_id: Uuid,
+}
+
+impl Caller {
+    /// May the caller do that to that resource (spec 3.1)? See [`Identity::authorize`].
+    pub fn authorize(&self, action: &str, resource: impl std::fmt::Display) -> Result<(), ApiError> {
+        self.identity.authorize(action, &resource.to_string())
+    }
 }
 
 macro_rules! operations {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     edge::s3::S3Lookup,
     hooks::{self, Hook, Target},
-    logs::{Stream, group_of},
+    logs::{Stream, group_of, of_account},
     microvms::guest::{Guest, GuestError, identity},
     shared::{Boot, now, remove_dir},
     store::{ImageRecord, StoreError, VersionRecord},
@@ -70,6 +70,8 @@ impl Images {
         let Some((image, version)) = self.begin(arn).await? else { return Ok(()) };
         let name = format!("build/{}/{}", version.version, version.build.id);
         let group = group_of(arn.name(), version.configuration.logging.as_ref());
+        let first = &self.shared.config.file.account.0;
+        let group = group.map(|group| of_account(first, &image.account, &group));
         let stream = group.and_then(|group| self.shared.logs.stream(&group, &name).ok());
         let job = Job {
             images: self,

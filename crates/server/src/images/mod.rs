@@ -2,6 +2,7 @@
 //! built in [`build`].
 
 mod build;
+mod builds;
 mod failure;
 mod managed;
 mod versions;
@@ -76,8 +77,12 @@ impl Images {
         input: CreateMicrovmImageInput,
     ) -> Result<api::CreateMicrovmImageOutput, ApiError> {
         let (store, region) = (&self.shared.store, &self.shared.config.file.region.0);
-        let base = managed::resolve(region, &input.configuration.base_image_arn, input.base_image_version)?;
         let arn = ImageArn::new(region.clone(), caller.account.clone(), input.name.clone());
+        caller.authorize("lambda:CreateMicrovmImage", &arn)?;
+        caller.authorize("iam:PassRole", &input.configuration.build_role_arn)?;
+        let base = managed::resolve(region, &input.configuration.base_image_arn, input.base_image_version)?;
+        self.runnable(&input.configuration)?;
+        let limits = self.shared.config.limits();
         let claim = Claim::of(&caller.account, Operation::CreateMicrovmImage, input.client_token.as_ref(), &input);
         let claim = claim.map_err(internal)?;
         let at = Timestamp::from_millis(now());
@@ -94,8 +99,9 @@ impl Images {
             updated_at: at,
         };
         let version = new_version(ImageVersion::FIRST, input.configuration.with_defaults(region), base, at);
-        let mut accepted = store.insert_image(&image, &version, claim.as_ref()).await.map_err(internal)?;
-        if let (Accepted::Replay(_), Some(claim)) = (&accepted, &claim) {
+        let (claim, limits) = (claim.as_ref(), limits.as_ref());
+        let mut accepted = store.insert_image(&image, &version, claim, limits).await.map_err(internal)?;
+        if let (Accepted::Replay(_), Some(claim)) = (&accepted, claim) {
             if let Some(image) = store.image(&arn).await.map_err(internal)? {
                 let version = store.version(image.id, ImageVersion::FIRST).await.map_err(internal)?;
                 return version
@@ -104,11 +110,12 @@ impl Images {
             }
             // The token outlived the image that it made: the creation is done again (spec 3.1 says what AWS does).
             store.forget_token(claim).await.map_err(internal)?;
-            accepted = store.insert_image(&image, &version, Some(claim)).await.map_err(internal)?;
+            accepted = store.insert_image(&image, &version, Some(claim), limits).await.map_err(internal)?;
         }
         match accepted {
             Accepted::New => {}
             Accepted::Reused => return Err(ApiError::client_token_reused()),
+            Accepted::OverQuota(quota) => return Err(quota.into()),
             Accepted::Replay(_) | Accepted::Refused => return Err(ApiError::image_name_taken(&input.name)),
         }
         let mut output = image.created(&version);
@@ -139,16 +146,29 @@ impl Images {
             Some(_) => return Err(ApiError::client_token_reused()),
         }
         let base = managed::resolve(region, &input.configuration.base_image_arn, input.base_image_version)?;
+        self.runnable(&input.configuration)?;
         let state = image.state.step(Input::Update).map_err(|_| ApiError::image_busy(image.state()))?;
         let at = Timestamp::from_millis(now());
         image.newest = image.newest.next().ok_or_else(ApiError::internal)?;
         (image.state, image.updated_at) = (state, at);
         let version = new_version(image.newest, input.configuration.with_defaults(region), base, at);
-        if store.insert_version(&image, &version, claim.as_ref()).await.map_err(internal)? != Accepted::New {
-            return Err(ApiError::client_token_reused());
+        let limits = self.shared.config.limits();
+        match store.insert_version(&image, &version, claim.as_ref(), limits.as_ref()).await.map_err(internal)? {
+            Accepted::New => {}
+            Accepted::OverQuota(quota) => return Err(quota.into()),
+            _ => return Err(ApiError::client_token_reused()),
         }
         self.start_build(image.arn.clone());
         Ok(image.updated(&version))
+    }
+
+    /// Refuses what this server does not run.
+    fn runnable(&self, configuration: &api::ImageConfiguration) -> Result<(), ApiError> {
+        let supported = self.shared.config.file.compat.profile.architectures();
+        match configuration.architecture() {
+            Some(asked) if !supported.contains(&asked) => Err(ApiError::unsupported_architecture(asked, supported)),
+            _ => Ok(()),
+        }
     }
 
     /// The image, if it is the caller's.
@@ -248,7 +268,8 @@ impl Images {
         &self,
         input: &api::ListManagedMicrovmImageVersionsInput,
     ) -> Result<api::ListManagedMicrovmImageVersionsOutput, ApiError> {
-        managed::versions(&self.shared.config.file.region.0, &input.image_identifier)
+        let config = &self.shared.config.file;
+        managed::versions(&config.region.0, &input.image_identifier, config.compat.profile.architectures())
     }
 }
 

@@ -46,7 +46,10 @@ const DEFAULT_LIFETIME_SECONDS: u32 = 28_800;
 pub struct Microvms {
     shared: Arc<Shared>,
     cells: RwLock<HashMap<MicrovmId, Arc<Cell>>>,
+    /// By the first label of their hosts.
     endpoints: RwLock<HashMap<String, Endpoint>>,
+    /// What may follow it.
+    domains: Vec<String>,
     tasks: TaskTracker,
 }
 
@@ -63,8 +66,9 @@ impl Microvms {
         let past = shared.store.past_endpoints(PAST_ENDPOINTS).await?;
         let live = shared.store.live_microvms().await?;
         let endpoints =
-            past.into_iter().filter_map(|(host, id)| Some((host, Endpoint::Past(id.parse().ok()?)))).collect();
+            past.into_iter().filter_map(|(label, id)| Some((label, Endpoint::Past(id.parse().ok()?)))).collect();
         let microvms = Arc::new(Microvms {
+            domains: shared.config.endpoint_domains(),
             shared,
             cells: RwLock::default(),
             endpoints: RwLock::new(endpoints),
@@ -78,20 +82,24 @@ impl Microvms {
 
     /// Puts a stored microVM into the maps and starts its driver.
     fn adopt(self: &Arc<Self>, record: MicrovmRecord) {
-        let (id, host) = (record.id, record.endpoint.clone());
+        let (id, label) = (record.id, record.endpoint_label().to_owned());
         let cell = Arc::new(Cell::new(record));
         write(&self.cells).insert(id, cell.clone());
-        write(&self.endpoints).insert(host.clone(), Endpoint::Live(id));
+        write(&self.endpoints).insert(label.clone(), Endpoint::Live(id));
         let microvms = self.clone();
         self.tasks.spawn(async move {
             Driver::new(microvms.shared.clone(), cell).drive().await;
-            write(&microvms.endpoints).insert(host, Endpoint::Past(id));
+            write(&microvms.endpoints).insert(label, Endpoint::Past(id));
             write(&microvms.cells).remove(&id);
         });
     }
 
     /// `RunMicrovm` (spec 3.2).
     pub async fn run(self: &Arc<Self>, caller: &Caller, input: RunMicrovmInput) -> Result<api::Microvm, ApiError> {
+        caller.authorize("lambda:RunMicrovm", &input.image_identifier)?;
+        if let Some(role) = &input.execution_role_arn {
+            caller.authorize("iam:PassRole", role)?;
+        }
         let store = &self.shared.store;
         let claim = Claim::of(&caller.account, Operation::RunMicrovm, input.client_token.as_ref(), &input);
         let claim = claim.map_err(internal)?;
@@ -118,14 +126,19 @@ impl Microvms {
             .unwrap_or_else(|| vec![ManagedConnector::HttpIngress.arn(region)]);
         let inherited = version.configuration.egress_network_connectors.clone().unwrap_or_default();
         let egress_connectors = chosen(&input.egress_network_connectors).unwrap_or(inherited);
+        // Those that nobody asked for too (spec 3.1).
+        for connector in ingress_connectors.iter().chain(&egress_connectors) {
+            caller.authorize("lambda:PassNetworkConnector", connector)?;
+        }
         let record = MicrovmRecord {
             id: MicrovmId::new(Uuid::new_v4()),
             account: caller.account.clone(),
-            endpoint: format!("{}.{}", Uuid::new_v4(), self.shared.config.endpoint_domain()),
+            endpoint: self.shared.config.endpoint(&Uuid::new_v4().to_string(), 443),
             image_arn: image.arn.clone(),
             version: version.version,
             image_dir: self.shared.image_dir(image.id).join(version.version.to_string()),
             image_events: version.events,
+            memory_mib: version.configuration.memory_mib(),
             hooks,
             execution_role_arn: input.execution_role_arn,
             idle_policy: input.idle_policy,
@@ -138,36 +151,55 @@ impl Microvms {
             machine: None,
             saved_dir: None,
         };
-        match store.insert_microvm(&record, claim.as_ref()).await.map_err(internal)? {
+        let limits = self.shared.config.limits();
+        match store.insert_microvm(&record, claim.as_ref(), limits.as_ref()).await.map_err(internal)? {
             Accepted::New => {}
             Accepted::Refused => return Err(absent()),
+            Accepted::OverQuota(quota) => return Err(quota.into()),
             before => return self.replay(caller, before).await,
         }
-        let view = record.view(self.shared.ingress_port);
+        let view = self.view(&record);
         self.adopt(record);
         Ok(view)
     }
 
     /// The answer to a client token that was used before.
     async fn replay(&self, caller: &Caller, before: Accepted) -> Result<api::Microvm, ApiError> {
-        match before {
-            Accepted::Replay(id) => self.get(caller, id.parse().map_err(internal)?).await,
-            _ => Err(ApiError::client_token_reused()),
-        }
+        let Accepted::Replay(id) = before else { return Err(ApiError::client_token_reused()) };
+        let id = id.parse().map_err(internal)?;
+        let record = self.find(caller, id).await?.ok_or_else(|| ApiError::microvm_not_found(id))?;
+        Ok(self.view(&record))
     }
 
     /// `GetMicrovm`.
     pub async fn get(&self, caller: &Caller, id: MicrovmId) -> Result<api::Microvm, ApiError> {
-        Ok(self.record(caller, id).await?.view(self.shared.ingress_port))
+        Ok(self.view(&*self.record(caller, "lambda:GetMicrovm", id).await?))
+    }
+
+    fn view(&self, record: &MicrovmRecord) -> api::Microvm {
+        record.view(self.shared.config.endpoint(record.endpoint_label(), self.shared.ingress_port))
+    }
+
+    /// The record, if it is the caller's and the caller may do that to microVMs of its image (spec 3.1). Who may not do it to
+    /// all images is not told that there is no such microVM.
+    pub async fn record(&self, caller: &Caller, action: &str, id: MicrovmId) -> Result<Arc<MicrovmRecord>, ApiError> {
+        let Some(record) = self.find(caller, id).await? else {
+            let (region, account) = (&self.shared.config.file.region.0, &caller.account);
+            let all = format!("arn:{}:lambda:{region}:{account}:microvm-image:*", region.partition());
+            caller.authorize(action, all)?;
+            return Err(ApiError::microvm_not_found(id));
+        };
+        caller.authorize(action, &record.image_arn)?;
+        Ok(record)
     }
 
     /// The record, if it is the caller's.
-    pub async fn record(&self, caller: &Caller, id: MicrovmId) -> Result<Arc<MicrovmRecord>, ApiError> {
+    async fn find(&self, caller: &Caller, id: MicrovmId) -> Result<Option<Arc<MicrovmRecord>>, ApiError> {
         let record = match self.cell(id) {
             Some(cell) => Some(cell.record()),
             None => self.shared.store.microvm(id).await.map_err(internal)?.map(Arc::new),
         };
-        record.filter(|record| record.account == caller.account).ok_or_else(|| ApiError::microvm_not_found(id))
+        Ok(record.filter(|record| record.account == caller.account))
     }
 
     /// `ListMicrovms`: newest first.
@@ -195,8 +227,8 @@ impl Microvms {
     }
 
     /// `SuspendMicrovm`, `ResumeMicrovm`, `TerminateMicrovm`: asks for it; the driver does it.
-    pub async fn ask(&self, caller: &Caller, id: MicrovmId, input: Input) -> Result<(), ApiError> {
-        let record = self.record(caller, id).await?;
+    pub async fn ask(&self, caller: &Caller, action: &str, id: MicrovmId, input: Input) -> Result<(), ApiError> {
+        let record = self.record(caller, action, id).await?;
         let Some(cell) = self.cell(id) else {
             return match input {
                 Input::Terminate => Ok(()),

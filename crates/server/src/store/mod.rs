@@ -4,7 +4,9 @@
 //! generation, with its event in the same transaction.
 
 mod images;
+mod keys;
 mod microvms;
+mod quotas;
 mod tokens;
 
 use std::{path::Path, time::Duration};
@@ -15,7 +17,9 @@ use sqlx::{
 };
 
 pub use images::{Build, ImageRecord, VersionRecord};
+pub use keys::KeyRecord;
 pub use microvms::{Ingress, MicrovmRecord};
+pub use quotas::Quota;
 pub use tokens::{Accepted, Claim};
 
 /// The store of one server.

@@ -29,6 +29,14 @@ CREATE TABLE IF NOT EXISTS microvms (
 CREATE INDEX IF NOT EXISTS microvms_by_account ON microvms (account, started_at, id);
 CREATE INDEX IF NOT EXISTS microvms_by_image ON microvms (image_arn, state);
 CREATE INDEX IF NOT EXISTS microvms_of_image ON microvms (account, image_arn, started_at, id);
+-- What quotas count.
+CREATE INDEX IF NOT EXISTS microvms_live ON microvms (account) WHERE state <> 'TERMINATED';
+-- Records of a hearth that had no quotas: the size is their version's.
+UPDATE microvms SET doc = json_set(doc, '$.memory_mib', COALESCE(
+    (SELECT versions.doc ->> '$.configuration.resources[0].minimumMemoryInMiB'
+     FROM images JOIN versions ON versions.image = images.id
+     WHERE images.arn = microvms.image_arn AND versions.number = microvms.version), 2048))
+WHERE state <> 'TERMINATED' AND doc ->> '$.memory_mib' IS NULL;
 
 -- What happened to a microVM, in the transaction that made it so.
 CREATE TABLE IF NOT EXISTS events (
@@ -56,3 +64,14 @@ CREATE TABLE IF NOT EXISTS secrets (
     value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 INSERT OR IGNORE INTO secrets VALUES ('cursors', randomblob(32));
+
+-- Access keys; the policy is its user's and the same in all of the user's rows.
+CREATE TABLE IF NOT EXISTS keys (
+    id         TEXT PRIMARY KEY,              -- access key id
+    account    TEXT NOT NULL,
+    user       TEXT NOT NULL,                 -- name, or 'root'
+    active     INTEGER NOT NULL,              -- 0 or 1
+    created_at INTEGER NOT NULL,              -- milliseconds
+    sealed     BLOB NOT NULL,                 -- the secret, encrypted
+    policy     TEXT                           -- JSON as it was given; NULL: none
+) STRICT;

@@ -2,6 +2,8 @@
 
 use std::{
     net::SocketAddr,
+    os::unix::fs::PermissionsExt,
+    path::Path,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -16,7 +18,11 @@ use http::{HeaderMap, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use server::edge::{self, Edge, s3::S3Store};
+use server::{
+    Store,
+    edge::{self, Edge, s3::S3Store},
+    keys::AccessKeys,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     task::JoinHandle,
@@ -24,12 +30,13 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::stub::{KEY, SECRET, Stub, TwoKeys};
+use crate::stub::{ACCOUNT, KEY, SECRET, Stub, TwoKeys};
 
 pub struct Server {
     pub address: SocketAddr,
     pub stub: Arc<Stub>,
     pub s3: S3Store,
+    pub access: Arc<AccessKeys>,
     pub dir: tempfile::TempDir,
     pub shutdown: CancellationToken,
     pub task: JoinHandle<()>,
@@ -41,21 +48,29 @@ impl Server {
     }
 
     pub async fn start_with(tls: Option<TlsAcceptor>) -> Self {
+        Self::start_throttled(tls, None).await
+    }
+
+    pub async fn start_throttled(tls: Option<TlsAcceptor>, throttle: Option<edge::Throttle>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let s3 = S3Store::new(&dir.path().join("s3"), Arc::new(TwoKeys), &S3Store::BASE_DOMAINS).unwrap();
+        let access = access_keys(dir.path()).await;
+        let keys = Arc::new(TwoKeys(access.clone()));
+        let s3 = S3Store::new(&dir.path().join("s3"), keys.clone(), &S3Store::BASE_DOMAINS).unwrap();
         let stub = Stub::new();
         let edge = Edge {
-            keys: Arc::new(TwoKeys),
+            keys,
+            access: access.clone(),
             operations: Arc::clone(&stub) as _,
             s3: s3.clone(),
             region: "us-east-1".parse().unwrap(),
             logs: server::logs::Logs::new(dir.path().join("logs")).unwrap(),
+            throttle,
         };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(edge::serve(listener, tls, Arc::new(edge), shutdown.clone()));
-        Server { address, stub, s3, dir, shutdown, task }
+        Server { address, stub, s3, access, dir, shutdown, task }
     }
 
     pub fn call<'a>(&'a self, method: &'a str, path: &'a str) -> Call<'a> {
@@ -70,6 +85,7 @@ impl Server {
             region: "us-east-1",
             key: KEY,
             secret: SECRET,
+            token: None,
             skew: 0,
             headers: Vec::new(),
         }
@@ -80,6 +96,16 @@ impl Server {
         let Encoded { operation, path, query, body } = api::request::encode(input).unwrap();
         self.call(operation.route().method, &path).query(&query).body(&body).send().await
     }
+}
+
+/// Keys that take over [`KEY`] from the file of an older hearth.
+async fn access_keys(dir: &Path) -> Arc<AccessKeys> {
+    let file = serde_json::json!({"access_key_id": KEY, "secret_access_key": SECRET, "account": ACCOUNT}).to_string();
+    let path = dir.join("credentials.json");
+    std::fs::write(&path, file).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let store = Store::open(&dir.join("hearth.db")).await.unwrap();
+    AccessKeys::load(store, dir, ACCOUNT.parse().unwrap(), "aws").await.unwrap()
 }
 
 #[derive(Clone)]
@@ -94,6 +120,7 @@ pub struct Call<'a> {
     region: &'a str,
     key: &'a str,
     secret: &'a str,
+    token: Option<&'a str>,
     skew: i64,
     headers: Vec<(String, String)>,
 }
@@ -144,6 +171,10 @@ impl<'a> Call<'a> {
         Call { key, secret, ..self }
     }
 
+    pub fn token(self, token: &'a str) -> Self {
+        Call { token: Some(token), ..self }
+    }
+
     pub fn skew(self, skew: i64) -> Self {
         Call { skew, ..self }
     }
@@ -173,7 +204,7 @@ impl<'a> Call<'a> {
         let signer = Signer {
             access_key_id: self.key,
             secret: &secret,
-            session_token: None,
+            session_token: self.token,
             region: self.region,
             service: self.service,
         };

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod client;
+mod keys;
 mod s3;
 mod stub;
+mod throttle;
 mod transport;
 
 use api::*;

@@ -5,9 +5,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use api::*;
+use api::{sigv4::SignatureError, *};
 use async_trait::async_trait;
-use server::edge::{Caller, Credential, Keys, Operations};
+use server::{
+    edge::{Caller, Credential, Identity, Keys, Operations, User},
+    keys::AccessKeys,
+};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
@@ -15,17 +18,22 @@ pub const KEY: &str = "AKIAHEARTH00000EDGE1";
 pub const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 pub const ACCOUNT: &str = "111122223333";
 
-pub struct TwoKeys;
+/// The real keys, which hold [`KEY`], and one of another account's root.
+pub struct TwoKeys(pub Arc<AccessKeys>);
 
 #[async_trait]
 impl Keys for TwoKeys {
     async fn secret(&self, access_key_id: &str) -> Option<Credential> {
-        let account = match access_key_id {
-            KEY => ACCOUNT,
-            "AKIAHEARTH00000EDGE2" => "444455556666",
-            _ => return None,
-        };
-        Some(Credential { secret: Sensitive::new(SECRET.to_owned()), account: account.parse().unwrap() })
+        if access_key_id != "AKIAHEARTH00000EDGE2" {
+            return self.0.secret(access_key_id).await;
+        }
+        let account: AccountId = "444455556666".parse().unwrap();
+        let identity = Arc::new(Identity::new("aws", account.clone(), User::Root, Vec::new()));
+        Some(Credential { secret: Sensitive::new(SECRET.to_owned()), account, identity, temporary: false })
+    }
+
+    async fn temporary(&self, access_key_id: &str, token: &str, now: i64) -> Result<Credential, SignatureError> {
+        self.0.temporary(access_key_id, token, now).await
     }
 }
 

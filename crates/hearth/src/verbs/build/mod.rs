@@ -11,13 +11,14 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use api::{
-    CodeArtifact, CreateMicrovmImageInput, GetMicrovmImageVersionInput, HookState, Hooks, ImageConfiguration,
-    ImageVersionState, ListManagedMicrovmImagesInput, ListMicrovmImageBuildsInput, MicrovmHooks, MicrovmImageHooks,
-    Resources, Sensitive, sigv4::percent,
+    CodeArtifact, CreateMicrovmImageInput, GetMicrovmImageInput, GetMicrovmImageVersionInput, HookState, Hooks,
+    ImageConfiguration, ImageVersionState, ListManagedMicrovmImagesInput, ListMicrovmImageBuildsInput, MicrovmHooks,
+    MicrovmImageHooks, Resources, Sensitive, UpdateMicrovmImageInput,
 };
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use http::StatusCode;
+use sha2::{Digest, Sha256};
 
 use super::logs::{follow_build, group};
 use crate::{
@@ -26,14 +27,15 @@ use crate::{
     output::printable,
 };
 
-/// Zips the directory, uploads it to the server's store, creates the image and shows the build's log until it ends.
+/// Zips the directory, uploads it to the server's store, creates the image, or a new version of it when there is one, and shows
+/// the build's log until it ends.
 #[derive(Debug, Args)]
 pub struct Build {
     #[command(flatten)]
     server: Server,
     /// A directory with a Dockerfile at its root, or a zip of one
     source: PathBuf,
-    /// Name of the new image
+    /// Name of the image
     #[arg(long)]
     name: api::ImageName,
     /// Memory in MiB: 512, 1024, 2048, 4096 or 8192 [default: 2048]
@@ -73,13 +75,13 @@ impl Build {
     pub async fn run(self) -> Result<ExitCode> {
         let client = self.server.client().await?;
         let zip = archive::read(&self.source)?;
-        let (bucket, key) = (format!("hearth-artifacts-{}", client.account()), format!("{}.zip", self.name));
+        let bucket = format!("hearth-artifacts-{}", client.account());
+        // Named by its content: an earlier version's build that begins again still finds its own.
+        let key = format!("{}/{}.zip", self.name, hex(&Sha256::digest(&zip)[..16]));
         upload(&client, &bucket, &key, zip).await?;
         let start = Instant::now();
-        let image = client.call(&self.input(&client, &bucket, &key).await?).await?;
-        let build =
-            GetMicrovmImageVersionInput { image_identifier: image.image_arn, image_version: image.image_version };
-        let source = Source { group: group(image.name.as_str()), prefix: format!("build/{}/", image.image_version) };
+        let build = self.begin(&client, &bucket, &key).await?;
+        let source = Source { group: group(self.name.as_str()), prefix: format!("build/{}/", build.image_version) };
         let mut show = |line: &crate::client::log::Line| {
             writeln!(std::io::stdout(), "{}", printable(&line.message)).context("write")
         };
@@ -87,28 +89,44 @@ impl Build {
         self.conclude(&client, build, state, start.elapsed()).await
     }
 
-    async fn input(&self, client: &Client, bucket: &str, key: &str) -> Result<CreateMicrovmImageInput> {
+    /// Creates the image, or updates the one that there is.
+    async fn begin(&self, client: &Client, bucket: &str, key: &str) -> Result<GetMicrovmImageVersionInput> {
+        let configuration = self.configuration(client, bucket, key).await?;
+        let client_token = Some(uuid::Uuid::new_v4().to_string());
+        let image_identifier = client.image(self.name.as_str())?;
+        let there = client.call(&GetMicrovmImageInput { image_identifier: image_identifier.clone() }).await;
+        let absent = there.as_ref().err().and_then(|error| error.downcast_ref::<Refusal>());
+        let image_version = if absent.is_some_and(|refusal| refusal.status == StatusCode::NOT_FOUND) {
+            let name = self.name.clone();
+            let input =
+                CreateMicrovmImageInput { name, configuration, base_image_version: None, tags: None, client_token };
+            client.call(&input).await?.image_version
+        } else {
+            there?;
+            let image_identifier = image_identifier.clone();
+            let input =
+                UpdateMicrovmImageInput { image_identifier, configuration, base_image_version: None, client_token };
+            client.call(&input).await?.image_version
+        };
+        Ok(GetMicrovmImageVersionInput { image_identifier, image_version })
+    }
+
+    async fn configuration(&self, client: &Client, bucket: &str, key: &str) -> Result<ImageConfiguration> {
         let managed = client.call(&ListManagedMicrovmImagesInput::default()).await?;
         let base = managed.items.into_iter().next().context("the server has no managed image")?;
         let environment = self.environment.iter().cloned().map(|(name, value)| (name, Sensitive::new(value))).collect();
-        Ok(CreateMicrovmImageInput {
-            name: self.name.clone(),
-            configuration: ImageConfiguration {
-                description: None,
-                base_image_arn: base.image_arn,
-                build_role_arn: format!("arn:aws:iam::{}:role/hearth-build", client.account()).parse()?,
-                code_artifact: CodeArtifact::Uri(format!("s3://{bucket}/{key}").parse()?),
-                logging: None,
-                egress_network_connectors: None,
-                cpu_configurations: None,
-                resources: self.memory.map(|mib| vec![Resources { minimum_memory_in_mib: mib }]),
-                additional_os_capabilities: None,
-                hooks: hooks(&self.hooks, self.hooks_port),
-                environment_variables: (!self.environment.is_empty()).then_some(environment),
-            },
-            base_image_version: None,
-            tags: None,
-            client_token: Some(uuid::Uuid::new_v4().to_string()),
+        Ok(ImageConfiguration {
+            description: None,
+            base_image_arn: base.image_arn,
+            build_role_arn: format!("arn:aws:iam::{}:role/hearth-build", client.account()).parse()?,
+            code_artifact: CodeArtifact::Uri(format!("s3://{bucket}/{key}").parse()?),
+            logging: None,
+            egress_network_connectors: None,
+            cpu_configurations: None,
+            resources: self.memory.map(|mib| vec![Resources { minimum_memory_in_mib: mib }]),
+            additional_os_capabilities: None,
+            hooks: hooks(&self.hooks, self.hooks_port),
+            environment_variables: (!self.environment.is_empty()).then_some(environment),
         })
     }
 
@@ -139,6 +157,10 @@ impl Build {
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 async fn upload(client: &Client, bucket: &str, key: &str, zip: Vec<u8>) -> Result<()> {
     let put = |path: String, body: Bytes| async move {
         let signed = Signed { service: "s3", method: "PUT", path: &path, query: "" };
@@ -151,8 +173,7 @@ async fn upload(client: &Client, bucket: &str, key: &str, zip: Vec<u8>) -> Resul
             return Err(error.context(format!("create the bucket {bucket}")));
         }
     }
-    let path = format!("/{bucket}/{}", percent::encode(key));
-    put(path, zip.into()).await.with_context(|| format!("upload s3://{bucket}/{key}"))?;
+    put(format!("/{bucket}/{key}"), zip.into()).await.with_context(|| format!("upload s3://{bucket}/{key}"))?;
     Ok(())
 }
 
