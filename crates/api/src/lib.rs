@@ -8,7 +8,7 @@
 //! - [`sigv4`]: AWS Signature Version 4, both sides
 //!
 //! To add an operation: its shapes in `shapes/`, its members in `schema/inputs.rs`, its name and route in `operations.rs`,
-//! its rules (if any) in `rules.rs`; then the compiler asks for it in `server::edge`.
+//! its rules (if any) in `rules.rs`, its errors and input in `contract.rs`; then the compiler asks for it in `server::edge`.
 
 pub mod arns;
 pub mod contract;
