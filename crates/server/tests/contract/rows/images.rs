@@ -231,8 +231,7 @@ pub fn update() -> Vec<Row> {
         row("while it is updated", least("$updating")).refused(Conflict, "MicroVM Image is already in state: UPDATING"),
         row("an image that is not there", least("$absent_image"))
             .refused(ResourceNotFound, "MicroVMImage not found for MicroVMImageID: $absent_image"),
-        row("an image of another account", least("$strange_image"))
-            .refused(ResourceNotFound, "MicroVMImage not found for MicroVMImageID: $strange_image"),
+        strange(UpdateMicrovmImage, least("$strange_image")),
         changed("a base version that is not there", json!({"baseImageVersion": "0"}))
             .refused(Validation, "No managed MicroVM Image with arn $base and version 0 is available"),
         changed("a size that is none", json!({"resources": [{"minimumMemoryInMiB": 1000}]})).refused(
@@ -285,10 +284,11 @@ pub fn get() -> Vec<Row> {
         row("a managed image", of("$base"))
             .refused(ResourceNotFound, "MicroVMImage not found for MicroVMImageID: $base"),
     ];
-    for name in ["$absent_image", "$strange_image", "$deleted"] {
+    for name in ["$absent_image", "$deleted"] {
         let words = format!("MicroVMImage not found for MicroVMImageID: {name}");
         rows.push(row("an image that is not there", of(name)).refused(ResourceNotFound, &words));
     }
+    rows.push(strange(GetMicrovmImage, of("$strange_image")));
     rows.extend(refused_images(json!({})));
     rows
 }
@@ -336,10 +336,11 @@ pub fn delete() -> Vec<Row> {
         row("while it is created", of("$creating")).refused(Validation, &format!("{busy}$creating")),
         row("while it is updated", of("$updating")).refused(Validation, &format!("{busy}$updating")),
     ];
-    for name in ["$absent_image", "$strange_image", "$deleted"] {
+    for name in ["$absent_image", "$deleted"] {
         let words = format!("MicroVMImage not found for MicroVMImageID: {name}");
         rows.push(row("an image that is not there", of(name)).refused(ResourceNotFound, &words));
     }
+    rows.push(strange(DeleteMicrovmImage, of("$strange_image")));
     rows.extend(refused_images(json!({})));
     rows
 }

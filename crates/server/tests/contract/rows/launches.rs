@@ -88,9 +88,10 @@ pub fn run() -> Vec<Row> {
         changed("a version that cannot be", json!({"imageVersion": "latest"}))
             .refused(ResourceNotFound, "No active version found for MicroVM image $image and version latest"),
     ];
-    for image in ["$absent_image", "$strange_image", "$deleted", "$creating", "$failed", "$inactive", "$base"] {
+    for image in ["$absent_image", "$deleted", "$creating", "$failed", "$inactive", "$base"] {
         rows.push(row("nothing to launch", of(image)).refused(ResourceNotFound, &none(image)));
     }
+    rows.push(strange(RunMicrovm, of("$strange_image")));
     rows
 }
 

@@ -79,6 +79,15 @@ fn with(mut members: Value, more: Value) -> Value {
     members
 }
 
+/// A request about what another account owns.
+fn strange(operation: Operation, members: Value) -> Row {
+    let words = format!(
+        "User: arn:aws:iam::111122223333:root is not authorized to perform: lambda:{operation} on resource: \
+         $strange_image because no resource-based policy allows the lambda:{operation} action"
+    );
+    row("another account's", members).refused(ErrorKind::AccessDenied, &words)
+}
+
 macro_rules! tables {
     ($($name:ident: $operation:ident => $rows:path,)+) => {
         /// Every operation's table.

@@ -10,13 +10,12 @@ fn of(resource: &str) -> Value {
 }
 
 /// What cannot be tagged.
-fn refused(more: &Value) -> Vec<Row> {
+fn refused(operation: Operation, more: &Value) -> Vec<Row> {
     let pattern = api::TaggableArn::PATTERN;
     vec![
         row("an image that is not there", with(of("$absent_image"), more.clone()))
             .refused(ResourceNotFound, "MicroVMImage not found for MicroVMImageID: $absent_image"),
-        row("an image of another account", with(of("$strange_image"), more.clone()))
-            .refused(ResourceNotFound, "MicroVMImage not found for MicroVMImageID: $strange_image"),
+        strange(operation, with(of("$strange_image"), more.clone())),
         row("a connector that is not there", with(of("$absent_connector"), more.clone()))
             .refused(ResourceNotFound, "The resource does not exist: $absent_connector"),
         row("no ARN", with(of("demo"), more.clone())).refused(
@@ -51,7 +50,7 @@ pub fn tag() -> Vec<Row> {
         row("a tag that is AWS's", tags(json!({"aws:x": "1"})))
             .refused(InvalidParameterValue, "Tag key 'aws:x' is reserved: it must not start with aws:"),
     ];
-    rows.extend(refused(&json!({"Tags": {"a": "b"}})));
+    rows.extend(refused(TagResource, &json!({"Tags": {"a": "b"}})));
     rows
 }
 
@@ -67,7 +66,7 @@ pub fn untag() -> Vec<Row> {
         row("a tag that is AWS's", keys(json!(["aws:x"])))
             .refused(InvalidParameterValue, "Tag key 'aws:x' is reserved: it must not start with aws:"),
     ];
-    rows.extend(refused(&json!({"tagKeys": ["a"]})));
+    rows.extend(refused(UntagResource, &json!({"tagKeys": ["a"]})));
     rows
 }
 
@@ -76,6 +75,6 @@ pub fn list() -> Vec<Row> {
         row(LEAST, of("$image")).is(json!({"Tags": {}})),
         row(FULL, of("$tagged")).is(json!({"Tags": {"a": "1", "b": "2"}})),
     ];
-    rows.extend(refused(&json!({})));
+    rows.extend(refused(ListTags, &json!({})));
     rows
 }

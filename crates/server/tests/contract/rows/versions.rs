@@ -18,7 +18,7 @@ fn version(image: &str, more: Value) -> Value {
 }
 
 /// A version that is not there, for every way that it can be.
-fn absent(more: &Value) -> Vec<Row> {
+fn absent(operation: Operation, more: &Value) -> Vec<Row> {
     let pairs = [
         ("$image", "2.0"),
         ("$image", "0.0"),
@@ -26,14 +26,14 @@ fn absent(more: &Value) -> Vec<Row> {
         ("$image", "1"),
         ("$image", "x"),
         ("$absent_image", "1.0"),
-        ("$strange_image", "1.0"),
         ("$deleted", "1.0"),
     ];
     let refused = |(image, number): (&str, &str)| {
         let words = format!("MicroVMImage not found for MicroVMImage: {image}, Version: {number}");
         row("a version that is not there", with(of(image, number), more.clone())).refused(ResourceNotFound, &words)
     };
-    pairs.into_iter().map(refused).collect()
+    let stranger = strange(operation, with(of("$strange_image", "1.0"), more.clone()));
+    pairs.into_iter().map(refused).chain([stranger]).collect()
 }
 
 pub fn get() -> Vec<Row> {
@@ -46,7 +46,7 @@ pub fn get() -> Vec<Row> {
         row("the first of two", of("$two", "1.0")).is(version("$two", json!({}))),
         row("the second of two", of("$two", "2.0")).is(version("$two", json!({"imageVersion": "2.0"}))),
     ];
-    rows.extend(absent(&json!({})));
+    rows.extend(absent(GetMicrovmImageVersion, &json!({})));
     rows
 }
 
@@ -98,7 +98,7 @@ pub fn update() -> Vec<Row> {
         row("while the image is created", to("$creating", "INACTIVE"))
             .refused(Conflict, "MicroVM Image is already in state: CREATING"),
     ];
-    rows.extend(absent(&json!({"status": "ACTIVE"})));
+    rows.extend(absent(UpdateMicrovmImageVersion, &json!({"status": "ACTIVE"})));
     rows
 }
 
@@ -116,6 +116,6 @@ pub fn delete() -> Vec<Row> {
         row("while the image is updated", of("$updating", "1.0"))
             .refused(Conflict, "MicroVM Image is already in state: UPDATING"),
     ];
-    rows.extend(absent(&json!({})));
+    rows.extend(absent(DeleteMicrovmImageVersion, &json!({})));
     rows
 }
