@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod fuzz;
 mod process;
 mod setup;
 mod sys;
@@ -29,8 +30,10 @@ enum Task {
     Demo(demo::Demo),
     /// Every test
     Test(test::Test),
-    /// Formatting, lints, documentation: with warnings as errors
+    /// Formatting, lints, documentation, with warnings as errors; a short fuzz of the API
     Check,
+    /// Random requests for every operation, on a server of the fake engine
+    Fuzz(fuzz::Fuzz),
     /// Build hearth with its guest agent
     Build(build::Build),
     /// Measure ratios on this machine, in one run
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Demo(demo) => demo.run(),
         Task::Test(test) => test.run(),
         Task::Check => check::run(),
+        Task::Fuzz(fuzz) => fuzz.run(),
         Task::Build(build) => build.run(),
         Task::Bench(bench) => bench.run(),
         Task::Setup => setup::run(),

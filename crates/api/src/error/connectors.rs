@@ -115,7 +115,7 @@ mod tests {
             (500, "ServiceException", Some(1))
         );
         assert_eq!(broken.body(), json!({"Type": "Service", "Message": ApiError::internal().message()}));
-        let fast = ApiError::throttled(3).of_core();
+        let fast = ApiError::throttled(crate::operations::Family::Microvms, 3).of_core();
         assert_eq!(
             (fast.status(), fast.error_type(), fast.retry_after_seconds()),
             (429, "TooManyRequestsException", Some(3))
