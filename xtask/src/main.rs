@@ -4,6 +4,7 @@ mod bench;
 mod build;
 mod check;
 mod demo;
+mod node;
 mod process;
 mod setup;
 mod sys;
