@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod appendix_b;
 mod bad_input;
 mod cli;
 mod restart;

@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that builds, checks, tests and shows this project, so that people and CI run the same.
 
+mod appendix_b;
 mod bench;
 mod build;
 mod check;
@@ -34,6 +35,8 @@ enum Task {
     Check,
     /// Build hearth with its guest agent
     Build(build::Build),
+    /// The specification's conformance checklist, line by line, on a real server
+    AppendixB(appendix_b::AppendixB),
     /// Measure ratios on this machine, in one run
     Bench(bench::Bench),
     /// Install what the other tasks need from Debian (as root)
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Task::Test(test) => test.run(),
         Task::Check => check::run(),
         Task::Build(build) => build.run(),
+        Task::AppendixB(appendix_b) => appendix_b.run(),
         Task::Bench(bench) => bench.run(),
         Task::Setup => setup::run(),
     };
