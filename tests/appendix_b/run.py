@@ -11,6 +11,8 @@ import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 
+sys.dont_write_bytecode = True  # this directory is the repository's
+
 import api_lines
 import guest_lines
 from world import NotYet, World
