@@ -1,8 +1,9 @@
-//! Black-box tests of the built `hearth` with `--engine fake`: real sockets, the real AWS CLI, boto3, and hearth's own
+//! Black-box tests of the built `hearth` with `--engine fake`: real sockets, the real AWS CLI and SDKs, and hearth's own
 //! client. What a test needs and does not find makes it fail: `cargo xtask test` brings it.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod appendix_b;
 mod bad_input;
 mod cli;
 mod compat;
@@ -11,6 +12,7 @@ mod keys;
 mod logs;
 mod quotas;
 mod restart;
+mod scenario;
 mod secrets;
 mod story;
 

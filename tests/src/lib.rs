@@ -153,6 +153,25 @@ impl Server {
         command().unwrap_or_else(|error| panic!("python: {error:#}"))
     }
 
+    /// A Python program with what a user of boto3 and the AWS CLI has.
+    pub fn python_file(&self, program: &Path, arguments: &[&str]) -> Said {
+        let command =
+            || -> Result<Said> { run(self.user(&mut Command::new(python_path()?)).arg(program).args(arguments)) };
+        command().unwrap_or_else(|error| panic!("python {}: {error:#}", program.display()))
+    }
+
+    /// A JavaScript program with what a user of the AWS SDK has.
+    pub fn node(&self, program: &Path, arguments: &[&str]) -> Said {
+        let command = || -> Result<Said> {
+            let modules = found("HEARTH_TEST_NODE_MODULES", |target| target.join("node/node_modules"))?;
+            let node = env::var_os("HEARTH_TEST_NODE").unwrap_or_else(|| "node".into());
+            let mut command = Command::new(node);
+            command.env("HEARTH_TEST_NODE_MODULES", modules);
+            run(self.user(&mut command).arg(program).args(arguments))
+        };
+        command().unwrap_or_else(|error| panic!("node {}: {error:#}", program.display()))
+    }
+
     fn user<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
             command.env_remove(name);

@@ -87,6 +87,11 @@ impl ErrorKind {
         }
     }
 
+    /// Has the model a `Retry-After` header for it?
+    const fn may_say_when(self) -> bool {
+        matches!(self, ErrorKind::InternalServer | ErrorKind::Throttling)
+    }
+
     /// The older Lambda errors carry whose fault it was.
     const fn type_member(self) -> Option<&'static str> {
         match self {
@@ -136,9 +141,9 @@ impl ApiError {
         ApiError { kind, message: None, message_key: MessageKey::Lower, retry_after_seconds: None }
     }
 
-    /// Adds a `Retry-After`, in seconds.
+    /// Adds a `Retry-After`, in seconds; none of an error whose kind has no such header in the model.
     pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after_seconds = Some(seconds);
+        self.retry_after_seconds = self.kind.may_say_when().then_some(seconds);
         self
     }
 

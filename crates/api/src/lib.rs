@@ -5,15 +5,17 @@
 //! - [`shapes`]: what requests and answers hold
 //! - [`schema`]: the table that requests are validated against, and its numbers in [`schema::bounds`]
 //! - [`operations`]: method and path of each operation; [`request`]: HTTP to typed request and back
-//! - [`error`]: the error catalogue
+//! - [`error`]: the error catalogue; [`contract`]: which errors and which answer an operation declares
 //! - [`logs`]: the reading side of CloudWatch Logs
 //! - [`sigv4`]: AWS Signature Version 4, both sides
 //!
-//! To add an operation: its shapes in `shapes/`, its members in `schema/inputs.rs` (connectors: `schema/connectors.rs`), its name and route in `operations.rs`,
-//! its rules (if any) in `rules.rs`; then the compiler asks for it in `server::edge`.
+//! To add an operation: its shapes in `shapes/`, its members in `schema/inputs.rs` (connectors: `schema/connectors.rs`), its
+//! name and route in `operations.rs`, its rules (if any) in `rules.rs`, its errors and input in `contract.rs`; then the
+//! compiler asks for it in `server::edge`.
 
 pub mod arns;
 pub mod connectors;
+pub mod contract;
 pub mod error;
 pub mod ids;
 pub mod logs;

@@ -243,8 +243,8 @@ impl Operations for ControlPlane {
     async fn list_tags(&self, caller: &Caller, input: ListTagsInput) -> Result<ListTagsOutput, ApiError> {
         caller.authorize("lambda:ListTags", &input.resource)?;
         match &input.resource {
-            TaggableArn::Image(arn) => Ok(ListTagsOutput { tags: self.images.record(caller, arn).await?.tags }),
-            TaggableArn::Connector(arn) => Ok(ListTagsOutput { tags: self.connectors.tags(caller, arn).await? }),
+            TaggableArn::Image(arn) => Ok(ListTagsOutput { tags: Some(self.images.record(caller, arn).await?.tags) }),
+            TaggableArn::Connector(arn) => Ok(ListTagsOutput { tags: Some(self.connectors.tags(caller, arn).await?) }),
         }
     }
 

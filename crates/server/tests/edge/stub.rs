@@ -411,7 +411,7 @@ impl Operations for Stub {
     async fn list_tags(&self, _: &Caller, input: ListTagsInput) -> Result<ListTagsOutput, ApiError> {
         let arn = input.resource.to_string();
         let image = self.images.lock().unwrap().get(&arn).cloned().ok_or_else(|| ApiError::image_not_found(arn))?;
-        Ok(ListTagsOutput { tags: image.tags.unwrap_or_default() })
+        Ok(ListTagsOutput { tags: image.tags })
     }
 
     async fn create_network_connector(
