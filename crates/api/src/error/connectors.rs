@@ -88,14 +88,13 @@ impl ApiError {
         ApiError::validation(format!("Network connector {arn} is not associated with compute resource type MicroVm"))
     }
 
-    /// The same error as `lambda-core` names it: that service has neither `InternalServerException` nor
-    /// `ThrottlingException`.
+    /// The same error as `lambda-core` names it: that service has no `InternalServerException`.
+    /// Its throttling is named by [`ApiError::throttled`] already.
     pub fn of_core(self) -> Self {
         match self.kind {
             ErrorKind::InternalServer => {
                 ApiError { kind: ErrorKind::Service, message_key: MessageKey::Capital, ..self }
             }
-            ErrorKind::Throttling => ApiError { kind: ErrorKind::TooManyRequests, ..self },
             _ => self,
         }
     }
@@ -115,12 +114,8 @@ mod tests {
             (500, "ServiceException", Some(1))
         );
         assert_eq!(broken.body(), json!({"Type": "Service", "Message": ApiError::internal().message()}));
-        let fast = ApiError::throttled(crate::operations::Family::Microvms, 3).of_core();
-        assert_eq!(
-            (fast.status(), fast.error_type(), fast.retry_after_seconds()),
-            (429, "TooManyRequestsException", Some(3))
-        );
-        assert_eq!(fast.body(), json!({"Type": "User", "message": "Rate exceeded"}));
+        let fast = ApiError::throttled(crate::Operation::GetNetworkConnector.family(), 3);
+        assert_eq!((fast.status(), fast.error_type()), (429, "TooManyRequestsException"));
         let absent = ApiError::connector_not_found("x").of_core();
         assert_eq!(absent.body(), json!({"Type": "User", "Message": "Network connector not found: x"}));
         let full = ApiError::too_many_connectors();
