@@ -142,7 +142,8 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let store = Store::open(&store_path).await?;
     let partition = config.file.region.0.partition();
     let keys = AccessKeys::load(store.clone(), &data_dir, account.clone(), partition).await.map_err(part)?;
-    let s3 = S3Store::new(&data_dir.join("s3"), keys.clone(), &S3Store::BASE_DOMAINS).map_err(part)?;
+    let s3 = S3Store::new(&data_dir.join("s3"), keys.clone(), &S3Store::BASE_DOMAINS, config.file.region.0.partition())
+        .map_err(part)?;
     let logs_dir = logs::dir_of(&data_dir);
     let cursor_key = store.cursor_key().await?;
     let logs = Logs::new(logs_dir.clone(), cursor_key.clone()).map_err(at("cannot open", &logs_dir))?;

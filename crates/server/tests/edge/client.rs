@@ -59,7 +59,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let access = access_keys(dir.path()).await;
         let keys = Arc::new(TwoKeys(access.clone()));
-        let s3 = S3Store::new(&dir.path().join("s3"), keys.clone(), &S3Store::BASE_DOMAINS).unwrap();
+        let s3 = S3Store::new(&dir.path().join("s3"), keys.clone(), &S3Store::BASE_DOMAINS, "aws").unwrap();
         let stub = Stub::new();
         let logs = Logs::new(dir.path().join("logs"), vec![7; 32]).unwrap();
         let edge = Edge {

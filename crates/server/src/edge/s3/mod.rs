@@ -4,6 +4,7 @@
 //! to the account of the key that a request is signed with: two accounts can have buckets of the same name, and never see
 //! each other's.
 
+mod access;
 mod accounts;
 mod backend;
 mod host;
@@ -74,15 +75,22 @@ pub struct S3OpenError {
 
 impl S3Store {
     /// Opens the store in `dir`, which is created when missing. `base_domains` are the host names under which
-    /// `<bucket>.<domain>` is a bucket, such as [`S3Store::BASE_DOMAINS`]; on any other host buckets are in the path.
+    /// `<bucket>.<domain>` is a bucket, such as [`S3Store::BASE_DOMAINS`]; on any other host buckets are in the path. `partition` is
+    /// that of the ARNs in policies, such as `aws`.
     ///
     /// # Errors
     /// When the directory cannot be made or read.
-    pub fn new(dir: &Path, keys: Arc<dyn Keys>, base_domains: &[&str]) -> Result<Self, S3OpenError> {
+    pub fn new(
+        dir: &Path,
+        keys: Arc<dyn Keys>,
+        base_domains: &[&str],
+        partition: &'static str,
+    ) -> Result<Self, S3OpenError> {
         let failed = |reason: String| S3OpenError { dir: dir.to_owned(), reason };
         std::fs::create_dir_all(dir).map_err(|error| failed(error.to_string()))?;
         let root = dir.canonicalize().map_err(|error| failed(error.to_string()))?;
         let mut builder = S3ServiceBuilder::new(accounts::Accounts::new(root.clone(), Arc::clone(&keys)));
+        builder.set_access(access::Policies::new(Arc::clone(&keys), partition));
         builder.set_auth(KeysAuth(keys));
         builder.set_host(host::Hosts::new(base_domains));
         Ok(S3Store { root, service: builder.build() })
