@@ -22,8 +22,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::EngineError;
 
-/// The file in a snapshot's directory.
-pub const SUMS: &str = "sums.json";
+/// The file in a snapshot's directory: a line with the CRC-32 of the rest, then JSON.
+pub const SUMS: &str = "sums";
+/// Length of that line.
+const OWN_SUM: usize = 9;
 
 /// Bytes looked at together; blocks of zeros count as holes, for a copy may have filled the holes or dug some.
 const BLOCK: u64 = 64 << 10;
@@ -52,7 +54,9 @@ impl Sums {
     /// Writes them into a snapshot's directory, durable.
     pub fn write(&self, dir: &Path) -> io::Result<()> {
         let mut file = File::create_new(dir.join(SUMS))?;
-        file.write_all(&serde_json::to_vec(self)?)?;
+        let json = serde_json::to_vec(self)?;
+        file.write_all(format!("{:08x}\n", crc32fast::hash(&json)).as_bytes())?;
+        file.write_all(&json)?;
         file.sync_all()
     }
 
@@ -60,7 +64,15 @@ impl Sums {
     pub fn read(dir: &Path) -> Result<Self, EngineError> {
         let path = dir.join(SUMS);
         let text = fs::read(&path).map_err(|e| EngineError::io("read", &path, e))?;
-        serde_json::from_slice(&text).map_err(|e| EngineError::Damaged(path, e.to_string()))
+        let json = text.split_at_checked(OWN_SUM).and_then(|(sum, json)| {
+            let expected = format!("{:08x}\n", crc32fast::hash(json));
+            (sum == expected.as_bytes()).then_some(json)
+        });
+        let read = json.map(serde_json::from_slice);
+        match read {
+            Some(Ok(sums)) => Ok(sums),
+            _ => Err(EngineError::Damaged(path, "its checksum does not match".into())),
+        }
     }
 
     /// What `name` must be; it must have been summed.

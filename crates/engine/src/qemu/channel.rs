@@ -61,7 +61,7 @@ impl AgentChannel {
     }
 
     /// Opens a channel; ends the one before.
-    pub async fn open(&self, qmp: &Mutex<Qmp>) -> Result<Box<dyn Channel>, EngineError> {
+    pub async fn open(&self, qmp: &Qmp) -> Result<Box<dyn Channel>, EngineError> {
         let failed = |e| EngineError::io("connect to the agent of", &self.machine_dir, e);
         let mut previous = self.previous.lock().await;
         previous.end();
@@ -75,13 +75,13 @@ impl AgentChannel {
     }
 
     /// Ends the channel and waits until QEMU has seen it.
-    pub async fn close(&self, qmp: &Mutex<Qmp>) -> Result<(), EngineError> {
+    pub async fn close(&self, qmp: &Qmp) -> Result<(), EngineError> {
         self.previous.lock().await.end();
         self.noticed(qmp, false).await
     }
 
     /// A connection that comes and goes, so that the port hears the next one.
-    async fn clear(&self, qmp: &Mutex<Qmp>) -> Result<(), EngineError> {
+    async fn clear(&self, qmp: &Qmp) -> Result<(), EngineError> {
         self.noticed(qmp, false).await?;
         let nobody = self.connect().map_err(|e| EngineError::io("connect to the agent of", &self.machine_dir, e))?;
         self.noticed(qmp, true).await?;
@@ -94,10 +94,10 @@ impl AgentChannel {
     }
 
     /// Waits until QEMU sees the channel connected, or not.
-    async fn noticed(&self, qmp: &Mutex<Qmp>, connected: bool) -> Result<(), EngineError> {
+    async fn noticed(&self, qmp: &Qmp, connected: bool) -> Result<(), EngineError> {
         let deadline = Instant::now() + NOTICE_TIMEOUT;
         loop {
-            let devices = qmp.lock().await.execute("query-chardev", Value::Null).await?;
+            let devices = qmp.execute("query-chardev", Value::Null).await?;
             let agent = devices.as_array().into_iter().flatten().find(|device| device["label"] == "agent");
             let state = agent.and_then(|device| device["filename"].as_str()).unwrap_or_default();
             if state.starts_with("disconnected:") != connected {

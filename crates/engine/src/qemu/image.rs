@@ -7,7 +7,7 @@
 //! sealed/          appears whole when the image is sealed
 //!   device-state
 //!   machine.json   this module's Sheet
-//!   sums.json      checksums of all of the above
+//!   sums           checksums of all of the above
 //! ```
 
 use std::{

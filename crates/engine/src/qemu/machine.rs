@@ -11,7 +11,10 @@ use std::{
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::{
+    sync::{Mutex, broadcast::error::RecvError},
+    task::AbortHandle,
+};
 
 use super::{
     channel::AgentChannel,
@@ -30,7 +33,10 @@ pub struct QemuMachine {
     record: MachineRecord,
     sheet: Sheet,
     process: Process,
-    qmp: Mutex<Qmp>,
+    qmp: Arc<Qmp>,
+    /// Is it meant to run? Held while that changes.
+    running: Arc<Mutex<bool>>,
+    keeper: AbortHandle,
     channel: AgentChannel,
     known: Arc<Known>,
 }
@@ -78,7 +84,7 @@ impl QemuMachine {
     }
 
     async fn negotiate(stream: StdUnixStream) -> Result<Qmp, EngineError> {
-        let mut qmp = Qmp::negotiate(stream).await?;
+        let qmp = Qmp::negotiate(stream).await?;
         let wanted = json!({ "capabilities": [
             { "capability": "events", "state": true },
             { "capability": "x-ignore-shared", "state": true },
@@ -106,7 +112,10 @@ impl QemuMachine {
             image_dir: image_dir.to_owned(),
             fresh,
         };
-        Ok(QemuMachine { record, sheet, process, qmp: Mutex::new(qmp), channel, known })
+        // A boot begins by running.
+        let (qmp, running) = (Arc::new(qmp), Arc::new(Mutex::new(fresh)));
+        let keeper = tokio::spawn(keep_going(qmp.clone(), Arc::clone(&running), machine_dir.to_owned())).abort_handle();
+        Ok(QemuMachine { record, sheet, process, qmp, running, keeper, channel, known })
     }
 
     /// Loads device state (a path inside the jail) into a process that waits for it, after the saved pages if there are any.
@@ -126,17 +135,11 @@ impl QemuMachine {
             })
             .await?;
         }
-        let mut qmp = self.qmp.lock().await;
-        qmp.execute("migrate-incoming", json!({ "uri": format!("file:{device_state}") })).await?;
-        qmp.migration("migrate-incoming").await
+        self.qmp.migrate("migrate-incoming", json!({ "uri": format!("file:{device_state}") })).await
     }
 
     async fn seal(&self, dir: &Path) -> Result<Saved, EngineError> {
-        {
-            let mut qmp = self.qmp.lock().await;
-            qmp.execute("migrate", json!({ "uri": "file:/vm/device-state" })).await?;
-            qmp.migration("migrate").await?;
-        }
+        self.qmp.migrate("migrate", json!({ "uri": "file:/vm/device-state" })).await?;
         let (image_dir, machine_dir) = (self.record.image_dir.clone(), self.record.machine_dir.clone());
         let (sheet, dir, known) = (self.sheet.clone(), dir.to_owned(), self.known.clone());
         blocking(move || {
@@ -165,7 +168,7 @@ impl QemuMachine {
     async fn suspend(&self, dir: &Path) -> Result<Saved, EngineError> {
         // "live": false keeps the block layer active, so that the machine stays usable.
         let arguments = json!({ "filename": "/vm/device-state", "live": false });
-        self.qmp.lock().await.execute("xen-save-devices-state", arguments).await?;
+        self.qmp.execute("xen-save-devices-state", arguments).await?;
         let (record, dir, known) = (self.record.clone(), dir.to_owned(), self.known.clone());
         blocking(move || {
             let memory = process::open_memory(&record.image_dir)?;
@@ -184,6 +187,39 @@ impl QemuMachine {
             Ok(Saved { memory_bytes, disk_bytes: image::bytes_on_disk(&disk) })
         })
         .await
+    }
+}
+
+/// Between two looks whether there is room again: the host has no event for it.
+const ROOM: Duration = Duration::from_secs(1);
+
+/// Lets a machine run on that QEMU has stopped because its disk could not grow (`werror=enospc`), as soon as the host has
+/// room again. The guest does not notice but by the time that has passed.
+async fn keep_going(qmp: Arc<Qmp>, running: Arc<Mutex<bool>>, machine_dir: PathBuf) {
+    let mut events = qmp.events();
+    loop {
+        let event = match events.recv().await {
+            Ok(event) => event,
+            Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Closed) => return,
+        };
+        if event["event"] != "BLOCK_IO_ERROR" || event["data"]["action"] != "stop" {
+            continue;
+        }
+        tracing::error!(machine = %machine_dir.display(), "the host's disk is full: the guest waits for room");
+        while crate::disk_is_full(&machine_dir) {
+            tokio::time::sleep(ROOM).await;
+        }
+        let running = running.lock().await;
+        if *running && let Err(error) = qmp.execute("cont", Value::Null).await {
+            tracing::error!(machine = %machine_dir.display(), %error, "the guest cannot go on");
+        }
+    }
+}
+
+impl Drop for QemuMachine {
+    fn drop(&mut self) {
+        self.keeper.abort();
     }
 }
 
@@ -233,11 +269,16 @@ pub async fn blocking<T: Send + 'static>(
 #[async_trait]
 impl Machine for QemuMachine {
     async fn pause(&self) -> Result<(), EngineError> {
-        self.qmp.lock().await.execute("stop", Value::Null).await.map(drop)
+        let mut running = self.running.lock().await;
+        *running = false;
+        self.qmp.execute("stop", Value::Null).await.map(drop)
     }
 
     async fn resume(&self) -> Result<(), EngineError> {
-        self.qmp.lock().await.execute("cont", Value::Null).await.map(drop)
+        let mut running = self.running.lock().await;
+        self.qmp.execute("cont", Value::Null).await?;
+        *running = true;
+        Ok(())
     }
 
     async fn save(&self, dir: &Path) -> Result<Saved, EngineError> {

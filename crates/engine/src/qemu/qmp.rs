@@ -1,6 +1,14 @@
 //! QEMU's monitor protocol: one JSON object a line, commands with ids, events in between.
 
-use std::{collections::VecDeque, os::unix::net::UnixStream as StdUnixStream, time::Duration};
+use std::{
+    collections::HashMap,
+    os::unix::net::UnixStream as StdUnixStream,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tokio::{
@@ -9,21 +17,52 @@ use tokio::{
         UnixStream,
         unix::{OwnedReadHalf, OwnedWriteHalf},
     },
+    sync::{
+        broadcast::{self, error::RecvError},
+        oneshot,
+    },
+    task::AbortHandle,
 };
 
 use crate::EngineError;
 
 /// No answer of the monitor takes longer, short of a wedged host.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(30);
-/// Events kept for a later [`Qmp::migration`]; older ones are dropped.
+/// Events that one who follows may be behind.
 const MAX_EVENTS: usize = 64;
 
-/// One negotiated connection to a monitor.
+/// One negotiated connection to a monitor. A task of its own reads it, so that events are seen when they happen.
 pub struct Qmp {
-    lines: Lines<BufReader<OwnedReadHalf>>,
-    writer: OwnedWriteHalf,
-    events: VecDeque<Value>,
-    next_id: u64,
+    writer: tokio::sync::Mutex<OwnedWriteHalf>,
+    calls: Arc<Calls>,
+    events: broadcast::Sender<Value>,
+    next_id: AtomicU64,
+    reader: AbortHandle,
+}
+
+/// Who waits for an answer, by the id of the command; `None` once the monitor is gone.
+struct Calls(Mutex<Option<HashMap<u64, oneshot::Sender<Value>>>>);
+
+impl Calls {
+    fn open(&self, id: u64) -> Option<oneshot::Receiver<Value>> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.insert(id, sender);
+        Some(receiver)
+    }
+
+    fn take(&self, id: u64) -> Option<oneshot::Sender<Value>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).as_mut()?.remove(&id)
+    }
+
+    fn close(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+impl Drop for Qmp {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
 }
 
 impl Qmp {
@@ -32,47 +71,67 @@ impl Qmp {
         let refused = |e: std::io::Error| EngineError::Monitor { what: "connect", message: e.to_string() };
         stream.set_nonblocking(true).map_err(refused)?;
         let (reader, writer) = UnixStream::from_std(stream).map_err(refused)?.into_split();
-        let lines = BufReader::new(reader).lines();
-        let mut qmp = Qmp { lines, writer, events: VecDeque::new(), next_id: 0 };
-        let greeting = qmp.line("greeting").await?;
-        if greeting.get("QMP").is_none() {
+        let mut lines = BufReader::new(reader).lines();
+        let greeting = tokio::time::timeout(COMMAND_TIMEOUT, lines.next_line()).await;
+        let greeting = greeting
+            .map_err(|_| EngineError::Timeout { what: "greeting", seconds: COMMAND_TIMEOUT.as_secs() })?
+            .map_err(|e| EngineError::Gone(format!("greeting: {e}")))?
+            .ok_or_else(|| EngineError::Gone("the monitor closed before its greeting".into()))?;
+        if serde_json::from_str::<Value>(&greeting).ok().and_then(|greeting| greeting.get("QMP").cloned()).is_none() {
             return Err(EngineError::Monitor { what: "greeting", message: "not a QEMU monitor".into() });
         }
+        let calls = Arc::new(Calls(Mutex::new(Some(HashMap::new()))));
+        let (events, _) = broadcast::channel(MAX_EVENTS);
+        let reader = tokio::spawn(read(lines, calls.clone(), events.clone())).abort_handle();
+        let qmp = Qmp { writer: tokio::sync::Mutex::new(writer), calls, events, next_id: AtomicU64::new(1), reader };
         qmp.execute("qmp_capabilities", Value::Null).await?;
         Ok(qmp)
     }
 
+    /// Events from now on.
+    pub fn events(&self) -> broadcast::Receiver<Value> {
+        self.events.subscribe()
+    }
+
     /// Runs one command; its return value, or the monitor's refusal. Safe to abandon: a late answer is skipped by its id.
-    pub async fn execute(&mut self, what: &'static str, arguments: Value) -> Result<Value, EngineError> {
-        self.next_id += 1;
-        let id = self.next_id;
+    pub async fn execute(&self, what: &'static str, arguments: Value) -> Result<Value, EngineError> {
+        let gone = || EngineError::Gone(format!("the monitor closed during {what}"));
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let mut command = json!({ "execute": what, "id": id });
         if !arguments.is_null() {
             command["arguments"] = arguments;
         }
         let mut text = command.to_string();
         text.push('\n');
-        self.writer.write_all(text.as_bytes()).await.map_err(|e| EngineError::Gone(format!("{what}: {e}")))?;
-        loop {
-            let answer = self.line(what).await?;
-            if answer.get("event").is_some() {
-                self.remember(answer);
-            } else if answer["id"].as_u64() == Some(id) {
-                if let Some(error) = answer.get("error") {
-                    let message = error["desc"].as_str().unwrap_or("refused").to_owned();
-                    return Err(EngineError::Monitor { what, message });
-                }
-                return Ok(answer["return"].clone());
+        let answer = self.calls.open(id).ok_or_else(gone)?;
+        let written = self.writer.lock().await.write_all(text.as_bytes()).await;
+        written.map_err(|e| EngineError::Gone(format!("{what}: {e}")))?;
+        let answer = match tokio::time::timeout(COMMAND_TIMEOUT, answer).await {
+            Ok(answer) => answer.map_err(|_| gone())?,
+            Err(_) => {
+                drop(self.calls.take(id));
+                return Err(EngineError::Timeout { what, seconds: COMMAND_TIMEOUT.as_secs() });
             }
+        };
+        if let Some(error) = answer.get("error") {
+            let message = error["desc"].as_str().unwrap_or("refused").to_owned();
+            return Err(EngineError::Monitor { what, message });
         }
+        Ok(answer["return"].clone())
     }
 
-    /// Waits until the migration that was just started has ended well.
-    pub async fn migration(&mut self, what: &'static str) -> Result<(), EngineError> {
+    /// Runs a command that starts a migration and waits until it has ended well.
+    pub async fn migrate(&self, what: &'static str, arguments: Value) -> Result<(), EngineError> {
+        let mut events = self.events();
+        self.execute(what, arguments).await?;
         loop {
-            let event = match self.events.pop_front() {
-                Some(event) => event,
-                None => self.line(what).await?,
+            let event = match tokio::time::timeout(COMMAND_TIMEOUT, events.recv()).await {
+                Err(_) => return Err(EngineError::Timeout { what, seconds: COMMAND_TIMEOUT.as_secs() }),
+                Ok(Err(RecvError::Closed)) => {
+                    return Err(EngineError::Gone(format!("the monitor closed during {what}")));
+                }
+                Ok(Err(RecvError::Lagged(_))) => continue,
+                Ok(Ok(event)) => event,
             };
             if event["event"] != "MIGRATION" {
                 continue;
@@ -88,22 +147,23 @@ impl Qmp {
             }
         }
     }
+}
 
-    fn remember(&mut self, event: Value) {
-        if self.events.len() == MAX_EVENTS {
-            self.events.pop_front();
+/// Hands out what the monitor says, until it says no more. The end is told by the monitor's callers being let go.
+async fn read(mut lines: Lines<BufReader<OwnedReadHalf>>, calls: Arc<Calls>, events: broadcast::Sender<Value>) {
+    while let Ok(Some(line)) = lines.next_line().await {
+        let Ok(said) = serde_json::from_str::<Value>(&line) else {
+            tracing::warn!("the monitor said something that is not JSON");
+            continue;
+        };
+        if said.get("event").is_some() {
+            // Nobody follows: nobody misses it.
+            let _ = events.send(said);
+        } else if let Some(caller) = said["id"].as_u64().and_then(|id| calls.take(id)) {
+            let _ = caller.send(said);
         }
-        self.events.push_back(event);
     }
-
-    async fn line(&mut self, what: &'static str) -> Result<Value, EngineError> {
-        let line = tokio::time::timeout(COMMAND_TIMEOUT, self.lines.next_line())
-            .await
-            .map_err(|_| EngineError::Timeout { what, seconds: COMMAND_TIMEOUT.as_secs() })?
-            .map_err(|e| EngineError::Gone(format!("{what}: {e}")))?
-            .ok_or_else(|| EngineError::Gone(format!("the monitor closed during {what}")))?;
-        serde_json::from_str(&line).map_err(|e| EngineError::Monitor { what, message: format!("not JSON: {e}") })
-    }
+    calls.close();
 }
 
 #[cfg(test)]
@@ -130,19 +190,18 @@ mod tests {
 
     #[tokio::test]
     async fn events_between_command_and_answer_are_kept() {
-        let mut qmp = scripted(vec![
+        let qmp = scripted(vec![
             "{\"return\":{},\"id\":1}\n",
             "{\"event\":\"MIGRATION\",\"data\":{\"status\":\"active\"}}\n{\"return\":{},\"id\":2}\n{\"event\":\"MIGRATION\",\"data\":{\"status\":\"completed\"}}\n",
         ])
         .await
         .expect("negotiates");
-        qmp.execute("migrate", Value::Null).await.expect("accepted");
-        qmp.migration("migrate").await.expect("completed");
+        qmp.migrate("migrate", Value::Null).await.expect("completed");
     }
 
     #[tokio::test]
     async fn a_refusal_carries_the_monitors_words() {
-        let mut qmp = scripted(vec![
+        let qmp = scripted(vec![
             "{\"return\":{},\"id\":1}\n",
             "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no such thing\"},\"id\":2}\n",
         ])
@@ -150,5 +209,20 @@ mod tests {
         .expect("negotiates");
         let error = qmp.execute("stop", Value::Null).await.expect_err("refused");
         assert_eq!(error.to_string(), "stop: no such thing");
+    }
+
+    #[tokio::test]
+    async fn events_are_told_when_they_happen_and_the_end_ends_every_call() {
+        let (ours, theirs) = StdUnixStream::pair().expect("pair");
+        theirs.set_nonblocking(true).expect("nonblocking");
+        let mut theirs = UnixStream::from_std(theirs).expect("tokio");
+        theirs.write_all(b"{\"QMP\":{}}\n{\"return\":{},\"id\":1}\n").await.expect("greeting");
+        let qmp = Qmp::negotiate(ours).await.expect("negotiates");
+        let mut events = qmp.events();
+        theirs.write_all(b"{\"event\":\"STOP\"}\n").await.expect("event");
+        assert_eq!(events.recv().await.expect("event")["event"], "STOP");
+        let (outcome, ()) = tokio::join!(qmp.execute("cont", Value::Null), async { drop(theirs) });
+        assert!(matches!(outcome, Err(EngineError::Gone(_))), "{outcome:?}");
+        assert!(matches!(qmp.execute("cont", Value::Null).await, Err(EngineError::Gone(_))));
     }
 }
