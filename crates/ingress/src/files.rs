@@ -45,11 +45,13 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError
             file.sync_all()
         },
     );
+    crash::point("file: written beside");
     if let Err(error) = written.and_then(|()| fs::rename(&neighbour, path)) {
         // Best effort: the error that matters is the first one.
         let _ = fs::remove_file(&neighbour);
         return Err(FileError::io("write", path)(error));
     }
+    crash::point("file: renamed");
     match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(FileError::io("sync", parent)),
         None => Ok(()),

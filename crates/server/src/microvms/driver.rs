@@ -186,8 +186,10 @@ impl Driver {
     /// Lets a restored machine run, takes hold of its guest and makes it this microVM's own.
     pub(super) async fn bring_up(&self, machine: &dyn Machine, record: &MicrovmRecord) -> Result<Guest, GuestError> {
         machine.resume().await?;
+        crash::point("bring up: machine runs");
         let agent = Guest::connect(machine, ANSWER_WITHIN).await?;
         agent.renew(identity(&record.id.to_string(), record.id.uuid())?).await?;
+        crash::point("bring up: guest renewed");
         self.attend(agent, record).await
     }
 
@@ -265,6 +267,7 @@ impl Driver {
                 }
             }
         };
+        crash::point("recover: machine looked for");
         let linked = match &found {
             None => None,
             // It was being woken: perhaps it has not run yet.
@@ -297,6 +300,7 @@ impl Driver {
             tracing::error!(microvm = %record.id, %error, "what is left of its machine cannot be ended");
             return;
         }
+        crash::point("recover: machine ended, its new checkpoint counts");
         let dir = self.checkpoint_dir(record);
         self.apply(Input::ResumeFailed("The MicroVM could not be resumed.".into()), |record| {
             record.machine = None;

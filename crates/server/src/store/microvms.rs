@@ -142,7 +142,9 @@ impl Store {
         .bind(serde_json::to_string(record)?)
         .execute(&mut *transaction)
         .await?;
+        crash::point("store: microvm inserted");
         transaction.commit().await?;
+        crash::point("store: microvm there");
         Ok(Accepted::New)
     }
 
@@ -176,7 +178,9 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
         }
+        crash::point("store: microvm changed");
         transaction.commit().await?;
+        crash::point("store: microvm change durable");
         Ok(())
     }
 
