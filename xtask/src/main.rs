@@ -3,6 +3,7 @@
 mod bench;
 mod build;
 mod check;
+mod crash;
 mod demo;
 mod process;
 mod setup;
@@ -27,6 +28,8 @@ struct Cli {
 enum Task {
     /// The walkthrough, end to end, on real microVMs, with the AWS CLI
     Demo(demo::Demo),
+    /// Kill the server at every crash point, and see that nothing is lost or left over
+    Crash(crash::Crash),
     /// Every test
     Test(test::Test),
     /// Formatting, lints, documentation: with warnings as errors
@@ -46,6 +49,7 @@ fn main() -> ExitCode {
     }
     let outcome = match Cli::parse().task {
         Task::Demo(demo) => demo.run(),
+        Task::Crash(crash) => crash.run(),
         Task::Test(test) => test.run(),
         Task::Check => check::run(),
         Task::Build(build) => build.run(),

@@ -32,10 +32,10 @@ impl FileError {
 }
 
 /// Writes `bytes` to `path` with `mode`, through a neighbour, fsync and rename: after a power cut the file is the old one
-/// or the new one. Replaces what is there.
+/// or the new one. Replaces what is there, and the neighbour that a writer who was killed has left. One writer at a time.
 pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let mut neighbour = path.as_os_str().to_owned();
-    neighbour.push(format!(".{}.new", std::process::id()));
+    neighbour.push(".new");
     let neighbour = PathBuf::from(neighbour);
     let written = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&neighbour).and_then(
         |mut file| {

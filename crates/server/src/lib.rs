@@ -10,6 +10,7 @@
 //! logs        output of builds and applications
 //! ```
 
+pub mod check;
 pub mod config;
 pub mod edge;
 mod failure;

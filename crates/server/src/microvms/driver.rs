@@ -16,7 +16,7 @@ use super::{
 use crate::{
     hooks::{self, Hook, HookError, Target, iso8601},
     logs::{Stream, group_of, of_account},
-    shared::{Shared, now},
+    shared::{Shared, now, remove_dir},
     store::MicrovmRecord,
 };
 
@@ -235,6 +235,10 @@ impl Driver {
     /// Finds out what an earlier server has left of this microVM.
     async fn recover(&mut self) {
         let record = self.cell.record();
+        if let Err(error) = self.tidy(&record).await {
+            tracing::error!(microvm = %record.id, %error, "checkpoints that count no more cannot be removed");
+        }
+        crash::point("recover: tidied");
         let Some(machine) = &record.machine else {
             // It may have been restored without the record having been told.
             if record.life.state == State::Suspended
@@ -292,6 +296,25 @@ impl Driver {
             _ if record.life.state == State::Terminating => {}
             _ => self.apply(Input::Lost(ENDED.into()), |_| {}).await,
         }
+    }
+
+    /// Removes checkpoints that are consumed, and those that were never whole: a server that was killed has left them.
+    async fn tidy(&self, record: &MicrovmRecord) -> std::io::Result<()> {
+        let due = record.life.state == State::Suspending || record.life.waking;
+        let kept = [record.saved_dir.clone(), due.then(|| self.checkpoint_dir(record))];
+        let mut entries = match tokio::fs::read_dir(self.shared.microvm_dir(record.id)).await {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        while let Some(entry) = entries.next_entry().await? {
+            let name = entry.file_name();
+            // Not whole: `saved-<n>.partial`, `.saved-<n>.saving`.
+            let checkpoint = name.to_string_lossy().trim_start_matches('.').starts_with("saved-");
+            if checkpoint && !kept.contains(&Some(entry.path())) {
+                remove_dir(entry.path()).await?;
+            }
+        }
+        Ok(())
     }
 
     /// An earlier server could not wake it, wrote a new checkpoint and was killed before it could say so: this says so.
