@@ -16,6 +16,8 @@ use crate::{demo::processes, process, sys};
 
 /// Longest time from the start of a server to its readiness.
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// The same of the first one: it makes root file systems out of Debian packages where there are none.
+const FIRST_LIMIT: Duration = Duration::from_secs(1800);
 /// Between two looks at a server that starts.
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -72,7 +74,8 @@ impl Host {
 
     /// A client of the server, which is started (again) if it does not run.
     pub fn client(&mut self) -> Result<Client> {
-        let end = Instant::now() + START_LIMIT;
+        let limit = if self.starts == 0 { FIRST_LIMIT } else { START_LIMIT };
+        let end = Instant::now() + limit;
         while Instant::now() < end {
             if sys::interrupted() {
                 bail!("interrupted");
@@ -93,7 +96,7 @@ impl Host {
                 thread::sleep(LOOK);
             }
         }
-        bail!("the server was not ready within {} s", START_LIMIT.as_secs())
+        bail!("the server was not ready within {} s", limit.as_secs())
     }
 
     fn start(&mut self) -> Result<Child> {
