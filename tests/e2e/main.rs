@@ -1,12 +1,17 @@
-//! Black-box tests of the built `hearth` with `--engine fake`: real sockets, the real AWS CLI, boto3, and hearth's own
+//! Black-box tests of the built `hearth` with `--engine fake`: real sockets, the real AWS CLI and SDKs, and hearth's own
 //! client. What a test needs and does not find makes it fail: `cargo xtask test` brings it.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod appendix_b;
 mod bad_input;
 mod cli;
+mod compat;
+mod connectors;
 mod keys;
+mod quotas;
 mod restart;
+mod scenario;
 mod secrets;
 mod story;
 

@@ -11,10 +11,10 @@ import zipfile
 import boto3
 from botocore.exceptions import ClientError
 
-# *.localhost is this host (RFC 6761); few resolvers know.
+# *.localhost is this host (RFC 6761); few resolvers know. *.on.aws is so under the profile `aws` only.
 resolve = socket.getaddrinfo
 socket.getaddrinfo = lambda host, *rest, **more: resolve(
-    "127.0.0.1" if isinstance(host, str) and host.endswith(".localhost") else host, *rest, **more
+    "127.0.0.1" if isinstance(host, str) and host.endswith((".localhost", ".on.aws")) else host, *rest, **more
 )
 
 s3 = boto3.client("s3")

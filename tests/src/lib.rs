@@ -66,8 +66,17 @@ impl From<Output> for Said {
 impl Server {
     /// Starts one on ports of its choice and waits until it is ready.
     pub fn start() -> Result<Server> {
+        Self::start_with("")
+    }
+
+    /// As [`Server::start`], with that text as its `hearth.toml`.
+    pub fn start_with(settings: &str) -> Result<Server> {
         let scratch = tempfile::tempdir().context("make a scratch directory")?;
         let (data_dir, log) = (scratch.path().join("data"), scratch.path().join("server.log"));
+        if !settings.is_empty() {
+            fs::create_dir(&data_dir).context("make the data directory")?;
+            fs::write(data_dir.join("hearth.toml"), settings).context("write hearth.toml")?;
+        }
         let mut server = Server { data_dir, env: Vec::new(), child: None, log, _scratch: scratch };
         server.serve()?;
         Ok(server)
@@ -142,6 +151,25 @@ impl Server {
             run(self.user(&mut Command::new(python_path()?)).args(["-c", &script]).args(arguments))
         };
         command().unwrap_or_else(|error| panic!("python: {error:#}"))
+    }
+
+    /// A Python program with what a user of boto3 and the AWS CLI has.
+    pub fn python_file(&self, program: &Path, arguments: &[&str]) -> Said {
+        let command =
+            || -> Result<Said> { run(self.user(&mut Command::new(python_path()?)).arg(program).args(arguments)) };
+        command().unwrap_or_else(|error| panic!("python {}: {error:#}", program.display()))
+    }
+
+    /// A JavaScript program with what a user of the AWS SDK has.
+    pub fn node(&self, program: &Path, arguments: &[&str]) -> Said {
+        let command = || -> Result<Said> {
+            let modules = found("HEARTH_TEST_NODE_MODULES", |target| target.join("node/node_modules"))?;
+            let node = env::var_os("HEARTH_TEST_NODE").unwrap_or_else(|| "node".into());
+            let mut command = Command::new(node);
+            command.env("HEARTH_TEST_NODE_MODULES", modules);
+            run(self.user(&mut command).arg(program).args(arguments))
+        };
+        command().unwrap_or_else(|error| panic!("node {}: {error:#}", program.display()))
     }
 
     fn user<'a>(&self, command: &'a mut Command) -> &'a mut Command {

@@ -54,13 +54,11 @@ pub fn agent() -> Result<PathBuf> {
 }
 
 /// The workspace's binaries, with the agent in hearth; the path of hearth. The whole workspace at once, so that tests,
-/// demo and daily work share every compiled dependency.
+/// demo and daily work share every compiled dependency; optimised, hearth alone.
 pub fn hearth(agent: &Path, release: bool) -> Result<PathBuf> {
     let mut command = cargo();
-    command.args(["build", "--workspace", "--bins"]).env("HEARTH_GUEST_AGENT", agent);
-    if release {
-        command.arg("--release");
-    }
+    let what: &[&str] = if release { &["--package", "hearth", "--release"] } else { &["--workspace", "--bins"] };
+    command.arg("build").args(what).env("HEARTH_GUEST_AGENT", agent);
     process::run(&mut command)?;
     Ok(workspace::target().join(if release { "release" } else { "debug" }).join("hearth"))
 }

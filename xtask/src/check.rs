@@ -2,9 +2,9 @@
 
 use anyhow::Result;
 
-use crate::{build::cargo, process};
+use crate::{build::cargo, fuzz::Fuzz, process};
 
-/// Formatting, lints, documentation.
+/// Formatting, lints, documentation, a short fuzz.
 pub fn run() -> Result<()> {
     process::run(cargo().args(["fmt", "--all", "--check"]))?;
     process::run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
@@ -12,5 +12,6 @@ pub fn run() -> Result<()> {
         "doc",
         "--workspace",
         "--no-deps",
-    ]))
+    ]))?;
+    Fuzz::SHORT.run()
 }

@@ -1,10 +1,13 @@
 //! `cargo xtask`: everything that builds, checks, tests and shows this project, so that people and CI run the same.
 
+mod appendix_b;
 mod bench;
 mod build;
 mod check;
 mod crash;
 mod demo;
+mod fuzz;
+mod node;
 mod process;
 mod setup;
 mod sys;
@@ -32,10 +35,14 @@ enum Task {
     Crash(crash::Crash),
     /// Every test
     Test(test::Test),
-    /// Formatting, lints, documentation: with warnings as errors
+    /// Formatting, lints, documentation, with warnings as errors; a short fuzz of the API
     Check,
+    /// Random requests for every operation, on a server of the fake engine
+    Fuzz(fuzz::Fuzz),
     /// Build hearth with its guest agent
     Build(build::Build),
+    /// The specification's conformance checklist, line by line, on a real server
+    AppendixB(appendix_b::AppendixB),
     /// Measure ratios on this machine, in one run
     Bench(bench::Bench),
     /// Install what the other tasks need from Debian (as root)
@@ -52,7 +59,9 @@ fn main() -> ExitCode {
         Task::Crash(crash) => crash.run(),
         Task::Test(test) => test.run(),
         Task::Check => check::run(),
+        Task::Fuzz(fuzz) => fuzz.run(),
         Task::Build(build) => build.run(),
+        Task::AppendixB(appendix_b) => appendix_b.run(),
         Task::Bench(bench) => bench.run(),
         Task::Setup => setup::run(),
     };

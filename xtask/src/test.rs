@@ -8,9 +8,10 @@ use std::{
 use anyhow::Result;
 use clap::Args;
 
-use crate::{build, process, setup, venv::Venv, workspace};
+use crate::{build, node::Node, process, setup, venv::Venv, workspace};
 
-/// Unit tests, the engines' conformance, and the black-box tests of the built binary with the AWS CLI and boto3.
+/// Unit tests, the engines' conformance, and the black-box tests of the built binary with the AWS CLI and the AWS SDKs for
+/// Python and JavaScript.
 #[derive(Debug, Args)]
 pub struct Test {
     /// Arguments of the test runner, such as a filter
@@ -24,6 +25,7 @@ impl Test {
         let start = Instant::now();
         setup::run()?;
         let venv = Venv::ready()?;
+        let node = Node::ready(&venv)?;
         let agent = build::agent()?;
         let hearth = build::hearth(&agent, false)?;
         process::run(Command::new(&hearth).args(["doctor", "--fix"]))?;
@@ -48,7 +50,9 @@ impl Test {
             .env("HEARTH_GUEST_AGENT", &agent)
             .env("HEARTH_BIN", &hearth)
             .env("HEARTH_TEST_PYTHON", venv.python_path())
-            .env("HEARTH_TEST_AWS", venv.aws_path());
+            .env("HEARTH_TEST_AWS", venv.aws_path())
+            .env("HEARTH_TEST_NODE", node.program())
+            .env("HEARTH_TEST_NODE_MODULES", node.modules());
         process::run(&mut command)?;
         println!("cargo xtask test: passed in {} s", start.elapsed().as_secs());
         Ok(())

@@ -1,5 +1,7 @@
 //! ARNs of images and network connectors (spec 2.2).
 
+mod connectors;
+
 use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
@@ -288,7 +290,10 @@ impl FromStr for ConnectorArn {
 fn custom(account: &str, resource: &str) -> Option<Connector> {
     let rest = resource.strip_prefix(CUSTOM_PREFIX)?;
     let (id, version) = match rest.split_once(':') {
-        Some((id, version)) => (id, Some(version.parse::<crate::ids::BaseImageVersion>().ok()?.0)),
+        Some((id, version)) => {
+            let number = version.parse::<crate::ids::BaseImageVersion>().ok()?.0;
+            (id, Some((number > 0).then_some(number)?))
+        }
         None => (rest, None),
     };
     let uuid = Uuid::try_parse(id).ok().filter(|uuid| uuid.to_string() == id)?;

@@ -1,12 +1,16 @@
 //! The error catalogue (spec 3.4): what the service says when it does not do what was asked.
 
+mod connectors;
+
 use std::fmt;
 
 use serde_json::{Map, Value};
 
 use crate::{
+    Architecture,
     arns::{ImageArn, ManagedImageArn},
     ids::{BuildId, ImageName, ImageVersion, MicrovmId},
+    operations::Family,
     schema::bounds,
     text::enumeration,
 };
@@ -30,6 +34,8 @@ enumeration! {
         ResourceConflict = "ResourceConflictException",
         /// Too fast. 429.
         Throttling = "ThrottlingException",
+        /// An account has all the connectors it may have, or a connector all its versions. 400.
+        NetworkConnectorLimitExceeded = "NetworkConnectorLimitExceededException",
         /// Tags and connectors. 429.
         TooManyRequests = "TooManyRequestsException",
         /// Our fault. 500.
@@ -51,7 +57,10 @@ impl ErrorKind {
     /// The HTTP status.
     pub const fn status(self) -> u16 {
         match self {
-            ErrorKind::Validation | ErrorKind::InvalidParameterValue | ErrorKind::Serialization => 400,
+            ErrorKind::Validation
+            | ErrorKind::InvalidParameterValue
+            | ErrorKind::NetworkConnectorLimitExceeded
+            | ErrorKind::Serialization => 400,
             ErrorKind::ServiceQuotaExceeded => 402,
             ErrorKind::AccessDenied => 403,
             ErrorKind::ResourceNotFound | ErrorKind::UnknownOperation => 404,
@@ -72,17 +81,26 @@ impl ErrorKind {
         }
     }
 
+    /// Has the model a `Retry-After` header for it?
+    const fn may_say_when(self) -> bool {
+        matches!(self, ErrorKind::InternalServer | ErrorKind::Throttling)
+    }
+
     /// The older Lambda errors carry whose fault it was.
     const fn type_member(self) -> Option<&'static str> {
         match self {
-            ErrorKind::InvalidParameterValue | ErrorKind::ResourceConflict | ErrorKind::TooManyRequests => Some("User"),
+            ErrorKind::InvalidParameterValue
+            | ErrorKind::ResourceConflict
+            | ErrorKind::NetworkConnectorLimitExceeded
+            | ErrorKind::TooManyRequests => Some("User"),
             ErrorKind::Service => Some("Service"),
             _ => None,
         }
     }
 }
 
-/// How the message member is spelled; two spots of the live service differ (spec 2.5).
+/// How the message member is spelled; two spots of the live service differ (spec 2.5). The not-found of connectors is one,
+/// and has the members of the older errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MessageKey {
     Lower,
@@ -117,9 +135,9 @@ impl ApiError {
         ApiError { kind, message: None, message_key: MessageKey::Lower, retry_after_seconds: None }
     }
 
-    /// Adds a `Retry-After`, in seconds.
+    /// Adds a `Retry-After`, in seconds; none of an error whose kind has no such header in the model.
     pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after_seconds = Some(seconds);
+        self.retry_after_seconds = self.kind.may_say_when().then_some(seconds);
         self
     }
 
@@ -151,7 +169,8 @@ impl ApiError {
     /// The JSON body, with its `null` members.
     pub fn body(&self) -> Value {
         let mut body = Map::new();
-        if let Some(text) = self.kind.type_member() {
+        let of_connectors = self.kind == ErrorKind::ResourceNotFound && self.message_key == MessageKey::Capital;
+        if let Some(text) = if of_connectors { Some("User") } else { self.kind.type_member() } {
             body.insert("Type".to_owned(), text.into());
         }
         let key = match self.message_key {
@@ -159,7 +178,7 @@ impl ApiError {
             MessageKey::Capital => "Message",
         };
         body.insert(key.to_owned(), self.message.clone().into());
-        for name in self.kind.details() {
+        for name in if of_connectors { &[] } else { self.kind.details() } {
             body.insert((*name).to_owned(), Value::Null);
         }
         Value::Object(body)
@@ -205,15 +224,34 @@ impl ApiError {
         ApiError::new(ErrorKind::InsufficientCapacity, message)
     }
 
-    /// Too fast.
-    pub fn throttled(retry_after_seconds: u32) -> Self {
-        ApiError::new(ErrorKind::Throttling, "Rate exceeded").retry_after(retry_after_seconds)
+    /// Too fast, as the operation's family says it.
+    pub fn throttled(family: Family, retry_after_seconds: u32) -> Self {
+        let kind = match family {
+            Family::Microvms => ErrorKind::Throttling,
+            Family::Lambda => ErrorKind::TooManyRequests,
+        };
+        ApiError::new(kind, "Rate exceeded").retry_after(retry_after_seconds)
     }
 
     /// The memory quota of the account is used up.
     pub fn memory_quota() -> Self {
         let message = "The base maximum allocated memory limit has been reached for this account.";
         ApiError::new(ErrorKind::ServiceQuotaExceeded, message)
+    }
+
+    /// Another quota is used up: the account, or an image of it, has as many as it may. The service's exact words are not
+    /// known; of builds they are said to be about these (spec 3.2).
+    pub fn quota_reached(limit: u32, of: &str) -> Self {
+        let message = format!("The account has reached its maximum number of {of}: {limit}");
+        ApiError::new(ErrorKind::ServiceQuotaExceeded, message)
+    }
+
+    /// An architecture that this host cannot run. The service runs them all; the words are ours.
+    pub fn unsupported_architecture(architecture: Architecture, supported: &[Architecture]) -> Self {
+        let supported = supported.iter().map(|each| each.as_str()).collect::<Vec<_>>().join(", ");
+        ApiError::validation(format!(
+            "The architecture {architecture} is not supported by this server. Supported architectures are: [{supported}]."
+        ))
     }
 
     /// No such microVM. Takes text, for ill-formed ids are not found either.
@@ -370,7 +408,7 @@ mod tests {
         assert_eq!(ApiError::memory_quota().status(), 402);
         assert_eq!(ApiError::unparseable().body().to_string(), r#"{"message":null}"#);
         assert_eq!(ApiError::expected_null().body().to_string(), r#"{"Message":"Expected null"}"#);
-        assert_eq!(ApiError::throttled(3).retry_after_seconds(), Some(3));
+        assert_eq!(ApiError::throttled(Family::Microvms, 3).retry_after_seconds(), Some(3));
     }
 
     #[test]

@@ -64,6 +64,11 @@ impl BuildId {
     pub const fn new(uuid: Uuid) -> Self {
         BuildId(uuid)
     }
+
+    /// The UUID.
+    pub const fn uuid(self) -> Uuid {
+        self.0
+    }
 }
 
 impl fmt::Display for BuildId {
@@ -81,7 +86,7 @@ impl FromStr for BuildId {
 }
 
 /// Only the lower-case hyphenated form, so that one thing has one name.
-fn canonical_uuid(text: &str) -> Option<Uuid> {
+pub(crate) fn canonical_uuid(text: &str) -> Option<Uuid> {
     let uuid = Uuid::try_parse(text).ok()?;
     (uuid.to_string() == text).then_some(uuid)
 }

@@ -4,14 +4,24 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     ApiError,
-    schema::{Member, inputs},
+    schema::{Member, connectors, inputs},
     shapes as s,
     sigv4::percent,
     text::enumeration,
 };
 
 enumeration! {
-    /// An operation of the service `lambda-microvms`, API version 2025-09-09.
+    /// A service, by the name that botocore and the AWS CLI have for it.
+    Service {
+        /// API version 2025-09-09.
+        LambdaMicrovms = "lambda-microvms",
+        /// API version 2026-04-30; its network connectors, not its runtimes.
+        LambdaCore = "lambda-core",
+    }
+}
+
+enumeration! {
+    /// An operation of one of the two services.
     Operation {
         /// See [`s::CreateMicrovmImageInput`].
         CreateMicrovmImage = "CreateMicrovmImage",
@@ -61,6 +71,18 @@ enumeration! {
         UntagResource = "UntagResource",
         /// See [`s::ListTagsInput`].
         ListTags = "ListTags",
+        /// See [`s::CreateNetworkConnectorInput`].
+        CreateNetworkConnector = "CreateNetworkConnector",
+        /// See [`s::GetNetworkConnectorInput`].
+        GetNetworkConnector = "GetNetworkConnector",
+        /// See [`s::ListNetworkConnectorsInput`].
+        ListNetworkConnectors = "ListNetworkConnectors",
+        /// See [`s::ListNetworkConnectorVersionsInput`].
+        ListNetworkConnectorVersions = "ListNetworkConnectorVersions",
+        /// See [`s::UpdateNetworkConnectorInput`].
+        UpdateNetworkConnector = "UpdateNetworkConnector",
+        /// See [`s::DeleteNetworkConnectorInput`].
+        DeleteNetworkConnector = "DeleteNetworkConnector",
     }
 }
 
@@ -80,7 +102,35 @@ pub struct Route {
     pub members: &'static [Member],
 }
 
+/// Operations whose errors have the same names (spec 3.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// Images and microVMs.
+    Microvms,
+    /// What Lambda had before them: tags and connectors.
+    Lambda,
+}
+
 impl Operation {
+    /// Whose errors it has: those of paths of the API version 2025-09-09 are new, all others are Lambda's older ones.
+    pub fn family(self) -> Family {
+        if self.route().path.starts_with("/2025-09-09/") { Family::Microvms } else { Family::Lambda }
+    }
+
+    /// Whose operation it is.
+    pub const fn service(self) -> Service {
+        use Operation::*;
+        match self {
+            CreateNetworkConnector
+            | GetNetworkConnector
+            | ListNetworkConnectors
+            | ListNetworkConnectorVersions
+            | UpdateNetworkConnector
+            | DeleteNetworkConnector => Service::LambdaCore,
+            _ => Service::LambdaMicrovms,
+        }
+    }
+
     /// How it travels.
     pub const fn route(self) -> Route {
         use Operation::*;
@@ -165,6 +215,20 @@ impl Operation {
             TagResource => route("POST", "/2017-03-31/tags/{Resource}", 204, inputs::TAG_RESOURCE),
             UntagResource => route("DELETE", "/2017-03-31/tags/{Resource}", 204, inputs::UNTAG_RESOURCE),
             ListTags => route("GET", "/2017-03-31/tags/{Resource}", 200, inputs::LIST_TAGS),
+            CreateNetworkConnector => route("POST", "/2026-04-04/network-connectors", 202, connectors::CREATE),
+            ListNetworkConnectors => route("GET", "/2026-04-04/network-connectors", 200, connectors::LIST),
+            GetNetworkConnector => {
+                route("GET", "/2026-04-04/network-connectors/{Identifier}", 200, connectors::CONNECTOR_ONLY)
+            }
+            ListNetworkConnectorVersions => {
+                route("GET", "/2026-04-04/network-connectors/{Identifier}/versions", 200, connectors::LIST_VERSIONS)
+            }
+            UpdateNetworkConnector => {
+                route("PUT", "/2026-04-04/network-connectors/{Identifier}", 202, connectors::UPDATE)
+            }
+            DeleteNetworkConnector => {
+                route("DELETE", "/2026-04-04/network-connectors/{Identifier}", 202, connectors::CONNECTOR_ONLY)
+            }
         }
     }
 
@@ -248,6 +312,11 @@ plain_inputs! {
     ResumeMicrovmInput -> ResumeMicrovmOutput: ResumeMicrovm,
     TerminateMicrovmInput -> TerminateMicrovmOutput: TerminateMicrovm,
     ListTagsInput -> ListTagsOutput: ListTags,
+    GetNetworkConnectorInput -> GetNetworkConnectorOutput: GetNetworkConnector,
+    ListNetworkConnectorsInput -> ListNetworkConnectorsOutput: ListNetworkConnectors,
+    ListNetworkConnectorVersionsInput -> ListNetworkConnectorVersionsOutput: ListNetworkConnectorVersions,
+    UpdateNetworkConnectorInput -> UpdateNetworkConnectorOutput: UpdateNetworkConnector,
+    DeleteNetworkConnectorInput -> DeleteNetworkConnectorOutput: DeleteNetworkConnector,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! whole before any port is bound.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fmt, fs, io,
     net::{Ipv4Addr, SocketAddr},
@@ -12,6 +13,12 @@ use std::{
 use api::{AccountId, Region};
 use engine::qemu::Acceleration;
 use serde::Deserialize;
+
+mod compat;
+mod quotas;
+
+pub use compat::{Compat, Cpu, Profile};
+pub use quotas::{Limits, Quotas};
 
 /// Which engine makes machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -106,6 +113,10 @@ pub struct File {
     pub hooks: Hooks,
     /// Where Debian packages come from.
     pub assets: host::Settings,
+    /// What an account may have, and how fast.
+    pub quotas: Quotas,
+    /// Whose habits the server has.
+    pub compat: Compat,
 }
 
 /// `region`, default `us-east-1`.
@@ -134,8 +145,8 @@ impl Default for AccountName {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Endpoint {
-    /// Endpoint hosts are `<uuid>.lambda-microvm.<region>.<domain>`.
-    pub domain: String,
+    /// Endpoint hosts are `<uuid>.lambda-microvm.<region>.<domain>`; absent: what the profile says.
+    pub domain: Option<String>,
     /// PEM chain of a certificate for `*.lambda-microvm.<region>.<domain>`; absent: hearth's own CA issues one.
     pub certificate: Option<PathBuf>,
     /// PEM key that belongs to it.
@@ -146,7 +157,7 @@ pub struct Endpoint {
 
 impl Default for Endpoint {
     fn default() -> Self {
-        Endpoint { domain: "localhost".into(), certificate: None, key: None, wake_seconds: 60 }
+        Endpoint { domain: None, certificate: None, key: None, wake_seconds: 60 }
     }
 }
 
@@ -243,7 +254,7 @@ pub enum ConfigError {
     #[error("{name} is {value}, must be {bound}")]
     Bound {
         /// The setting.
-        name: &'static str,
+        name: Cow<'static, str>,
         /// What it is.
         value: String,
         /// What it may be.
@@ -290,37 +301,40 @@ impl Config {
         within("hooks.ready_seconds", u64::from(file.hooks.ready_seconds), 1, 3600, "1..=3600")?;
         within("hooks.validate_seconds", u64::from(file.hooks.validate_seconds), 1, 3600, "1..=3600")?;
         within("hooks.microvm_seconds", u64::from(file.hooks.microvm_seconds), 1, 60, "1..=60")?;
-        let domain = &file.endpoint.domain;
+        file.quotas.check()?;
         let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-        if domain.is_empty() || !domain.chars().all(label) {
+        if let Some(domain) = &file.endpoint.domain
+            && (domain.is_empty() || !domain.chars().all(label))
+        {
             let bound = "a lower-case DNS name";
-            return Err(ConfigError::Bound { name: "endpoint.domain", value: format!("{domain:?}"), bound });
+            return Err(ConfigError::Bound { name: "endpoint.domain".into(), value: format!("{domain:?}"), bound });
         }
         if file.endpoint.certificate.is_some() != file.endpoint.key.is_some() {
             let bound = "set together with endpoint.certificate";
-            return Err(ConfigError::Bound { name: "endpoint.key", value: "set alone".into(), bound });
+            return Err(ConfigError::Bound { name: "endpoint.key".into(), value: "set alone".into(), bound });
         }
         Ok(())
     }
-
-    /// The domain below which every endpoint lies.
-    pub fn endpoint_domain(&self) -> String {
-        format!("lambda-microvm.{}.{}", self.file.region.0.as_str(), self.file.endpoint.domain)
-    }
 }
 
-fn within(name: &'static str, value: u64, low: u64, high: u64, bound: &'static str) -> Result<(), ConfigError> {
+fn within(
+    name: impl Into<Cow<'static, str>>,
+    value: u64,
+    low: u64,
+    high: u64,
+    bound: &'static str,
+) -> Result<(), ConfigError> {
     if (low..=high).contains(&value) {
         return Ok(());
     }
-    Err(ConfigError::Bound { name, value: value.to_string(), bound })
+    Err(ConfigError::Bound { name: name.into(), value: value.to_string(), bound })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn load(text: &str) -> Result<Config, ConfigError> {
+    pub(super) fn load(text: &str) -> Result<Config, ConfigError> {
         let dir = tempfile::tempdir().expect("tempdir");
         fs::write(dir.path().join("hearth.toml"), text).expect("write");
         Config::load(dir.path(), Overrides { engine: Some(EngineKind::Fake), ..Overrides::default() })
@@ -330,7 +344,7 @@ mod tests {
     fn the_command_line_wins_over_the_file_and_the_file_over_the_defaults() {
         let config = load("engine = \"qemu\"\napi = \"127.0.0.1:1\"\nregion = \"eu-west-1\"").expect("loads");
         assert_eq!((config.engine, config.api.port()), (EngineKind::Fake, 1));
-        assert_eq!(config.endpoint_domain(), "lambda-microvm.eu-west-1.localhost");
+        assert_eq!(config.endpoint_domains(), ["lambda-microvm.eu-west-1.localhost"]);
         assert_eq!(config.ingress, INGRESS);
     }
 

@@ -5,6 +5,7 @@
 //! operations  each operation handed to
 //!   images      what builds images
 //!   microvms    what drives microVMs: one file a verb
+//!   connectors  network connectors, as records
 //! keys        access keys and sessions
 //! store       SQLite: the only thing that must survive, beside files named by it
 //! logs        output of builds and applications
@@ -12,6 +13,7 @@
 
 pub mod check;
 pub mod config;
+mod connectors;
 pub mod edge;
 mod failure;
 mod hooks;

@@ -8,6 +8,7 @@ use ingress::{Claims, Kind, PortRange as TokenPorts, TokenKeys};
 use lifecycle::microvms::{Input, State};
 
 use crate::{
+    connectors::Connectors,
     edge::{Caller, Operations},
     images::Images,
     microvms::Microvms,
@@ -22,6 +23,8 @@ pub struct ControlPlane {
     pub images: Arc<Images>,
     /// MicroVMs.
     pub microvms: Arc<Microvms>,
+    /// Network connectors.
+    pub connectors: Arc<Connectors>,
     /// Keys of the endpoint tokens.
     pub tokens: Arc<TokenKeys>,
 }
@@ -116,12 +119,7 @@ impl Operations for ControlPlane {
         input: GetMicrovmImageBuildInput,
     ) -> Result<GetMicrovmImageBuildOutput, ApiError> {
         caller.authorize("lambda:GetMicrovmImageBuild", &input.image_identifier)?;
-        let (arn, number) = (&input.image_identifier, input.image_version);
-        let (image, version) = self.images.version(caller, arn, number).await?;
-        if version.build.id != input.build_id {
-            return Err(ApiError::build_not_found(arn, number, input.build_id));
-        }
-        Ok(GetMicrovmImageBuildOutput { build: version.build_summary(&image), snapshot_build: version.build.snapshot })
+        self.images.get_build(caller, input).await
     }
 
     async fn list_microvm_image_builds(
@@ -130,13 +128,7 @@ impl Operations for ControlPlane {
         input: ListMicrovmImageBuildsInput,
     ) -> Result<ListMicrovmImageBuildsOutput, ApiError> {
         caller.authorize("lambda:ListMicrovmImageBuilds", "*")?;
-        let (image, version) = self.images.version(caller, &input.image_identifier, input.image_version).await?;
-        tokens::single_page(input.next_token.as_deref())?;
-        let build = version.build_summary(&image);
-        let wanted = input.architecture.is_none_or(|wanted| wanted == build.architecture)
-            && input.chipset.is_none_or(|wanted| wanted == build.chipset)
-            && input.chipset_generation.is_none_or(|wanted| wanted == build.chipset_generation);
-        Ok(ListMicrovmImageBuildsOutput { items: wanted.then_some(build).into_iter().collect(), next_token: None })
+        self.images.list_builds(caller, input).await
     }
 
     async fn list_managed_microvm_images(
@@ -229,7 +221,7 @@ impl Operations for ControlPlane {
         caller.authorize("lambda:TagResource", &input.resource)?;
         match &input.resource {
             TaggableArn::Image(arn) => self.images.tag(caller, arn, |tags| tags.extend(input.tags)).await?,
-            TaggableArn::Connector(arn) => return Err(ApiError::resource_not_found(arn)),
+            TaggableArn::Connector(arn) => self.connectors.tag(caller, arn, |tags| tags.extend(input.tags)).await?,
         }
         Ok(Unit {})
     }
@@ -240,11 +232,10 @@ impl Operations for ControlPlane {
         input: UntagResourceInput,
     ) -> Result<UntagResourceOutput, ApiError> {
         caller.authorize("lambda:UntagResource", &input.resource)?;
+        let untag = |tags: &mut Tags| tags.retain(|key, _| !input.tag_keys.contains(key));
         match &input.resource {
-            TaggableArn::Image(arn) => {
-                self.images.tag(caller, arn, |tags| tags.retain(|key, _| !input.tag_keys.contains(key))).await?;
-            }
-            TaggableArn::Connector(arn) => return Err(ApiError::resource_not_found(arn)),
+            TaggableArn::Image(arn) => self.images.tag(caller, arn, untag).await?,
+            TaggableArn::Connector(arn) => self.connectors.tag(caller, arn, untag).await?,
         }
         Ok(Unit {})
     }
@@ -252,9 +243,57 @@ impl Operations for ControlPlane {
     async fn list_tags(&self, caller: &Caller, input: ListTagsInput) -> Result<ListTagsOutput, ApiError> {
         caller.authorize("lambda:ListTags", &input.resource)?;
         match &input.resource {
-            TaggableArn::Image(arn) => Ok(ListTagsOutput { tags: self.images.record(caller, arn).await?.tags }),
-            TaggableArn::Connector(arn) => Err(ApiError::resource_not_found(arn)),
+            TaggableArn::Image(arn) => Ok(ListTagsOutput { tags: Some(self.images.record(caller, arn).await?.tags) }),
+            TaggableArn::Connector(arn) => Ok(ListTagsOutput { tags: Some(self.connectors.tags(caller, arn).await?) }),
         }
+    }
+
+    async fn create_network_connector(
+        &self,
+        caller: &Caller,
+        input: CreateNetworkConnectorInput,
+    ) -> Result<CreateNetworkConnectorOutput, ApiError> {
+        self.connectors.create(caller, input).await
+    }
+
+    async fn get_network_connector(
+        &self,
+        caller: &Caller,
+        input: GetNetworkConnectorInput,
+    ) -> Result<GetNetworkConnectorOutput, ApiError> {
+        self.connectors.get(caller, input).await
+    }
+
+    async fn list_network_connectors(
+        &self,
+        caller: &Caller,
+        input: ListNetworkConnectorsInput,
+    ) -> Result<ListNetworkConnectorsOutput, ApiError> {
+        self.connectors.list(caller, input).await
+    }
+
+    async fn list_network_connector_versions(
+        &self,
+        caller: &Caller,
+        input: ListNetworkConnectorVersionsInput,
+    ) -> Result<ListNetworkConnectorVersionsOutput, ApiError> {
+        self.connectors.versions(caller, input).await
+    }
+
+    async fn update_network_connector(
+        &self,
+        caller: &Caller,
+        input: UpdateNetworkConnectorInput,
+    ) -> Result<UpdateNetworkConnectorOutput, ApiError> {
+        self.connectors.update(caller, input).await
+    }
+
+    async fn delete_network_connector(
+        &self,
+        caller: &Caller,
+        input: DeleteNetworkConnectorInput,
+    ) -> Result<DeleteNetworkConnectorOutput, ApiError> {
+        self.connectors.delete(caller, input).await
     }
 }
 

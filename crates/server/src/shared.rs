@@ -8,7 +8,13 @@ use lifecycle::Millis;
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use crate::{config::Config, edge::s3::S3Store, logs::Logs, store::Store, tokens::Cursors};
+use crate::{
+    config::Config,
+    edge::s3::S3Store,
+    logs::Logs,
+    store::{Home, Store},
+    tokens::Cursors,
+};
 
 /// One of these per server.
 pub struct Shared {
@@ -57,6 +63,11 @@ impl Shared {
     /// Work in progress of one build; gone when it ends, however it ends.
     pub fn build_dir(&self, build: api::BuildId) -> PathBuf {
         self.config.data_dir.join("builds").join(build.to_string())
+    }
+
+    /// Where an account's connectors are.
+    pub fn home(&self, account: &api::AccountId) -> Home {
+        Home { account: account.clone(), region: self.config.file.region.0.clone() }
     }
 
     /// How long `hook` may take when its image does not say.

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::{Config, EngineKind},
+    connectors::Connectors,
     edge::{self, Edge, s3::S3Store},
     images::Images,
     keys::AccessKeys,
@@ -156,6 +157,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let account = config.file.account.0.clone();
     let scheme = if config.file.api_tls { "https" } else { "http" };
     let api_tls = config.file.api_tls.then(|| tokio_rustls::TlsAcceptor::from(tls.clone()));
+    let throttle = config.quotas().map(edge::Throttle::new);
     let cursors = Arc::new(Cursors::new(store.cursor_key().await?));
     let shared = Arc::new(Shared {
         cursors,
@@ -173,9 +175,15 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     crash::point("start: microvms taken up");
     let images = Images::load(shared.clone()).await?;
     crash::point("start: images taken up");
-    let operations =
-        Arc::new(ControlPlane { images: images.clone(), microvms: microvms.clone(), tokens: tokens.clone() });
-    let edge = Arc::new(Edge { keys: keys.clone(), access: keys, operations, s3, region: region.clone(), logs });
+    let connectors = Connectors::load(store.clone(), region.clone(), shared.cursors.clone()).await?;
+    let operations = Arc::new(ControlPlane {
+        images: images.clone(),
+        microvms: microvms.clone(),
+        connectors: connectors.clone(),
+        tokens: tokens.clone(),
+    });
+    let edge =
+        Arc::new(Edge { keys: keys.clone(), access: keys, operations, s3, region: region.clone(), logs, throttle });
 
     let stop = CancellationToken::new();
     let ingress = {
@@ -200,6 +208,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let _ = fs::remove_file(&ready_file);
     stop.cancel();
     let (_, _, ()) = tokio::join!(ingress, api, images.stop());
+    connectors.stop().await;
     store.close().await;
     Ok(())
 }
@@ -209,7 +218,8 @@ fn tls(config: &Config, ca: &Arc<LocalCa>) -> Result<Arc<rustls::ServerConfig>, 
     let settings = match (&endpoint.certificate, &endpoint.key) {
         (Some(certificate), Some(key)) => TlsSettings::Files { certificate: certificate.clone(), key: key.clone() },
         _ => {
-            let names = vec![format!("*.{}", config.endpoint_domain()), endpoint.domain.clone(), "127.0.0.1".into()];
+            let mut names: Vec<_> = config.endpoint_domains().iter().map(|domain| format!("*.{domain}")).collect();
+            names.extend([config.api_name().to_owned(), "127.0.0.1".into()]);
             TlsSettings::Local { ca: ca.clone(), names }
         }
     };

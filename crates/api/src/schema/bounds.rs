@@ -48,5 +48,22 @@ pub const TAGS: usize = 50;
 pub const TAG_KEY_CHARS: usize = 128;
 /// Longest tag value, characters.
 pub const TAG_VALUE_CHARS: usize = 256;
+/// Most network connectors of an account in a region. AWS has a bound and does not publish it; this one is that of images.
+pub const CONNECTORS: usize = 100;
+/// Most versions of a network connector, until older ones are deleted. AWS has a bound and does not publish it; this one is
+/// that of images.
+pub const CONNECTOR_VERSIONS: usize = 50;
+/// Most connectors on a page, whatever `MaxItems` says.
+pub const CONNECTORS_PAGE: u32 = 50;
+/// Largest `MaxItems`.
+pub const CONNECTORS_MAX_ITEMS: u32 = 100;
+/// Longest client token of a connector, characters.
+pub const CONNECTOR_CLIENT_TOKEN_CHARS: usize = 64;
+/// Most subnets of a connector.
+pub const CONNECTOR_SUBNETS: usize = 16;
+/// Most security groups of a connector.
+pub const CONNECTOR_SECURITY_GROUPS: usize = 16;
+/// Longest id of a subnet or security group, characters.
+pub const CONNECTOR_EC2_ID_CHARS: usize = 1024;
 /// Most characters of a client's value that a validation message repeats.
 pub const SHOWN_VALUE_CHARS: usize = 256;

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use crate::{
     ApiError, ErrorKind, S3Uri,
     arns::{ConnectorArn, ImageArn, ManagedImageArn, TaggableArn, starts_like_an_arn},
+    connectors::{ConnectorIdentifier, ConnectorName},
     ids::{BaseImageVersion, BuildId, ImageVersion, MicrovmId},
 };
 
@@ -104,6 +105,16 @@ pub(super) fn s3_uri(_: &Request, text: &str) -> Result<(), ApiError> {
 /// A network connector.
 pub(super) fn connector(_: &Request, text: &str) -> Result<(), ApiError> {
     text.parse::<ConnectorArn>().map(drop).map_err(|error| ApiError::validation(error.to_string()))
+}
+
+/// The name of a new network connector. The pattern lets ARNs pass; what the service says to one is not known.
+pub(super) fn connector_name(_: &Request, text: &str) -> Result<(), ApiError> {
+    text.parse::<ConnectorName>().map(drop).map_err(|error| ApiError::invalid_parameter(error.to_string()))
+}
+
+/// A network connector in the path. What cannot name one names none.
+pub(super) fn connector_identifier(_: &Request, text: &str) -> Result<(), ApiError> {
+    text.parse::<ConnectorIdentifier>().map(drop).map_err(|_| ApiError::connector_not_found(text))
 }
 
 /// What has tags.

@@ -92,7 +92,7 @@ const ENVIRONMENT: Shape = Shape::Map {
 };
 const TAG_KEY: Text = Text::of(1, TAG_KEY_CHARS).pattern(patterns::TAG);
 const TAG_KEYS: Shape = Shape::List { min: 0, max: usize::MAX, item: &Shape::Text(TAG_KEY) };
-const TAGS: Shape =
+pub(super) const TAGS: Shape =
     Shape::Map { max: usize::MAX, key: TAG_KEY, value: Text::of(0, TAG_VALUE_CHARS).pattern(patterns::TAG) };
 
 const IDLE_POLICY: Shape = Shape::Structure(&[

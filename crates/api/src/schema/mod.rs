@@ -1,10 +1,11 @@
 //! The table that requests are held to: members, where they travel, whether they are required, and their bounds.
 //!
 //! It says about requests what the service model says, in the same terms, so that the two can be compared by a machine
-//! (`tests/model.rs`). [`check`](mod@check) walks it.
+//! (`tests/model`). [`check`](mod@check) walks it.
 
 pub mod bounds;
 pub mod check;
+pub(crate) mod connectors;
 mod forms;
 pub mod inputs;
 mod patterns;

@@ -1,7 +1,10 @@
 //! The regular expressions of the model, each with the code that decides it.
 
 use super::Pattern;
-use crate::arns::{RoleArn, TaggableArn};
+use crate::{
+    arns::{RoleArn, TaggableArn},
+    connectors::{ConnectorName, OperatorRole},
+};
 
 /// Java's `\s`.
 fn is_space(c: char) -> bool {
@@ -30,6 +33,23 @@ pub(super) const LOG_STREAM: Pattern = Pattern { text: "[^:*]*", matches: |text|
 pub(super) const ROLE: Pattern = Pattern { text: RoleArn::PATTERN, matches: RoleArn::matches };
 
 pub(super) const TAGGABLE: Pattern = Pattern { text: TaggableArn::PATTERN, matches: TaggableArn::matches };
+
+pub(super) const CONNECTOR_NAME: Pattern = Pattern { text: ConnectorName::PATTERN, matches: ConnectorName::matches };
+
+pub(super) const OPERATOR_ROLE: Pattern = Pattern { text: OperatorRole::PATTERN, matches: OperatorRole::matches };
+
+pub(super) const SUBNET: Pattern = Pattern {
+    text: "subnet-[0-9a-z]*",
+    matches: |text| {
+        let plain = |id: &str| id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+        text.strip_prefix("subnet-").is_some_and(plain)
+    },
+};
+
+pub(super) const SECURITY_GROUP: Pattern = Pattern {
+    text: "sg-[0-9a-zA-Z]*",
+    matches: |text| text.strip_prefix("sg-").is_some_and(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric())),
+};
 
 /// Letters, numbers and separators by Rust's notion of Unicode, which is slightly wider than the expression's.
 pub(super) const TAG: Pattern = Pattern {

@@ -4,12 +4,14 @@
 //! first. Answers are written with every optional member present as `null` (spec 2.5).
 
 mod common;
+mod connectors;
 mod images;
 mod microvms;
 mod tags;
 mod versions;
 
 pub use common::*;
+pub use connectors::*;
 pub use images::*;
 pub use microvms::*;
 pub use tags::*;

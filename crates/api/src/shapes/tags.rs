@@ -39,7 +39,7 @@ pub struct ListTagsInput {
 #[serde(rename_all = "PascalCase")]
 pub struct ListTagsOutput {
     /// `{}` when there are none.
-    pub tags: Tags,
+    pub tags: Option<Tags>,
 }
 
 /// Answer of `TagResource`: no body.

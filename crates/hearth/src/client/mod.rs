@@ -9,7 +9,11 @@ mod names;
 mod ready;
 mod wait;
 
-use std::{fmt, path::Path, time::Duration};
+use std::{
+    fmt,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, Result, bail};
 use api::{
@@ -136,8 +140,20 @@ impl Client {
         serde_json::from_slice(&body).with_context(|| format!("the answer of {operation} is not what its model says"))
     }
 
-    /// Any signed request. The status of the answer is not looked at.
+    /// Any signed request. The status of the answer is not looked at, but that one which is too fast is sent again when the
+    /// server says so, for a minute at most.
     pub async fn send(&self, signed: Signed<'_>, body: Bytes) -> Result<Answer> {
+        let start = Instant::now();
+        loop {
+            let answer = self.send_once(signed, body.clone()).await?;
+            match answer.retry_after() {
+                Some(pause) if start.elapsed() + pause < CALL_LIMIT => tokio::time::sleep(pause).await,
+                _ => return Ok(answer),
+            }
+        }
+    }
+
+    async fn send_once(&self, signed: Signed<'_>, body: Bytes) -> Result<Answer> {
         let host = self.ready.api.authority();
         let unsigned =
             Unsigned { method: signed.method, host: &host, path: signed.path, query: signed.query, body: &body };
@@ -176,6 +192,13 @@ impl Client {
 }
 
 impl Answer {
+    /// How long to wait before the same request is sent again, when that was all that was wrong with it.
+    fn retry_after(&self) -> Option<Duration> {
+        let head = &self.response;
+        let seconds = head.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+        (head.status() == StatusCode::TOO_MANY_REQUESTS).then_some(Duration::from_secs(seconds.unwrap_or(1)))
+    }
+
     /// The whole body of a 2xx answer; any other is a [`Refusal`].
     pub async fn success(self) -> Result<Bytes> {
         let Answer { response, connection: _connection } = self;

@@ -191,7 +191,7 @@ mod tests {
             (query.status().as_u16(), &query.headers()["content-type"]),
             (403, &HeaderValue::from_static("text/xml"))
         );
-        let slow = refusal(Protocol::RestJson, id, &ApiError::throttled(2).into());
+        let slow = refusal(Protocol::RestJson, id, &ApiError::throttled(api::operations::Family::Microvms, 2).into());
         assert_eq!((slow.status().as_u16(), &slow.headers()["retry-after"]), (429, &HeaderValue::from_static("2")));
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use api::{
-    ApiError, Operation,
+    ApiError, Operation, Service,
     operations::Labels,
     request,
     sigv4::{Authorization, Expected, SignatureError},
@@ -34,14 +34,22 @@ pub(super) async fn call(
     let expected = Expected { region: edge.region.as_str(), service: "lambda" };
     let (caller, body) = gate::admit(edge, id, head, presented, expected, body).await?;
     let (operation, labels) = Operation::find(&head.method, &head.path)?;
+    if let Some(throttle) = &edge.throttle {
+        throttle.admit(&caller.account, operation)?;
+    }
     let call = Call { operations: Arc::clone(&edge.operations), caller, labels, query: head.query.clone(), body };
     let span = tracing::info_span!("operation", %operation, request_id = %id);
     // In a task of its own: it ends even if the client goes away, and a panic ends only it.
-    match tasks.spawn(call.perform(operation).instrument(span)).await {
-        Ok(outcome) => Ok(answer::json(operation.route().status, outcome?)),
+    let ended = tasks.spawn(call.perform(operation).instrument(span)).await;
+    let named = |error: ApiError| match operation.service() {
+        Service::LambdaCore => error.of_core(),
+        Service::LambdaMicrovms => error,
+    };
+    match ended {
+        Ok(outcome) => Ok(answer::json(operation.route().status, outcome.map_err(named)?)),
         Err(error) => {
             tracing::error!(%operation, request_id = %id, %error, "the operation panicked; its request is answered with 500");
-            Err(ApiError::internal().into())
+            Err(named(ApiError::internal()).into())
         }
     }
 }
@@ -93,6 +101,12 @@ impl Call {
             TagResource => tag_resource,
             UntagResource => untag_resource,
             ListTags => list_tags,
+            CreateNetworkConnector => create_network_connector,
+            GetNetworkConnector => get_network_connector,
+            ListNetworkConnectors => list_network_connectors,
+            ListNetworkConnectorVersions => list_network_connector_versions,
+            UpdateNetworkConnector => update_network_connector,
+            DeleteNetworkConnector => delete_network_connector,
         }
     }
 }

@@ -9,6 +9,7 @@
 //!     keys.rs       hearth's own: access keys              JSON
 //!     logs.rs       nothing yet, and says so               JSON 1.1
 //!     s3/           s3s over a directory, same keys        XML
+//!   throttle.rs   who is too fast?                         for lambda
 //!   gate.rs       bounded body, SigV4 -> Caller            for all but S3, which verifies by itself
 //!   identity.rs   whose a key is and what it may do        asked by every operation
 //!   answer.rs     answers and errors become HTTP here and nowhere else
@@ -25,6 +26,7 @@ mod listen;
 mod logs;
 pub mod s3;
 mod sts;
+mod throttle;
 
 use std::sync::Arc;
 
@@ -34,6 +36,7 @@ use uuid::Uuid;
 
 pub use identity::{Identity, User};
 pub use listen::serve;
+pub use throttle::Throttle;
 
 /// Everything the endpoint needs.
 pub struct Edge {
@@ -49,6 +52,8 @@ pub struct Edge {
     pub region: Region,
     /// What `/hearth/v1/logs` reads.
     pub logs: Arc<crate::logs::Logs>,
+    /// How fast each account may go; `None`: as fast as it likes.
+    pub throttle: Option<Throttle>,
 }
 
 /// Looks up access keys.
@@ -102,8 +107,8 @@ impl Caller {
 
 macro_rules! operations {
     ($($(#[$meta:meta])* $method:ident($input:ident) -> $output:ident;)+) => {
-        /// The operations of `lambda-microvms`. Inputs have passed every rule that needs no state; what an error's cause
-        /// is on our side belongs into the log, not into the [`ApiError`].
+        /// The operations of `lambda-microvms`, and of `lambda-core` on network connectors. Inputs have passed every rule that
+        /// needs no state; what an error's cause is on our side belongs into the log, not into the [`ApiError`].
         #[async_trait]
         pub trait Operations: Send + Sync {
             $($(#[$meta])*
@@ -161,4 +166,16 @@ operations! {
     untag_resource(UntagResourceInput) -> UntagResourceOutput;
     /// All tags.
     list_tags(ListTagsInput) -> ListTagsOutput;
+    /// 202; the connector is PENDING when this returns.
+    create_network_connector(CreateNetworkConnectorInput) -> CreateNetworkConnectorOutput;
+    /// One connector, or one version of it.
+    get_network_connector(GetNetworkConnectorInput) -> GetNetworkConnectorOutput;
+    /// A page of connectors.
+    list_network_connectors(ListNetworkConnectorsInput) -> ListNetworkConnectorsOutput;
+    /// A page of a connector's versions.
+    list_network_connector_versions(ListNetworkConnectorVersionsInput) -> ListNetworkConnectorVersionsOutput;
+    /// 202; the connector stays ACTIVE, with a new version if anything changes.
+    update_network_connector(UpdateNetworkConnectorInput) -> UpdateNetworkConnectorOutput;
+    /// 202; the connector goes away later.
+    delete_network_connector(DeleteNetworkConnectorInput) -> DeleteNetworkConnectorOutput;
 }

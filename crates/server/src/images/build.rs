@@ -67,13 +67,7 @@ impl Images {
     }
 
     async fn build_newest(&self, arn: &ImageArn) -> Result<(), StoreError> {
-        let store = &self.shared.store;
-        let Some(image) = store.image(arn).await? else { return Ok(()) };
-        let Some(mut version) = store.version(image.id, image.newest).await? else { return Ok(()) };
-        version.build.progress = Progress::InProgress;
-        version.updated_at = Timestamp::from_millis(now());
-        store.update_image(&image, &version).await?;
-
+        let Some((image, version)) = self.begin(arn).await? else { return Ok(()) };
         let name = format!("build/{}/{}", version.version, version.build.id);
         let group = group_of(arn.name(), version.configuration.logging.as_ref());
         let first = &self.shared.config.file.account.0;
@@ -95,6 +89,18 @@ impl Images {
             return Ok(());
         }
         self.publish(arn, outcome).await
+    }
+
+    /// The newest version, from now on in progress.
+    async fn begin(&self, arn: &ImageArn) -> Result<Option<(ImageRecord, VersionRecord)>, StoreError> {
+        let _writer = self.writer.lock().await;
+        let store = &self.shared.store;
+        let Some(image) = store.image(arn).await? else { return Ok(None) };
+        let Some(mut version) = store.version(image.id, image.newest).await? else { return Ok(None) };
+        version.build.progress = Progress::InProgress;
+        version.updated_at = Timestamp::from_millis(now());
+        store.update_image(&image, &version).await?;
+        Ok(Some((image, version)))
     }
 
     async fn publish(&self, arn: &ImageArn, outcome: Result<Sealed, Failure>) -> Result<(), StoreError> {

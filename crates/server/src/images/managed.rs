@@ -42,6 +42,7 @@ pub fn images(region: &Region) -> api::ListManagedMicrovmImagesOutput {
 pub fn versions(
     region: &Region,
     image: &ManagedImageArn,
+    architectures: &[Architecture],
 ) -> Result<api::ListManagedMicrovmImageVersionsOutput, ApiError> {
     if *image != arn(region) {
         return Err(ApiError::image_not_found(image));
@@ -50,7 +51,9 @@ pub fn versions(
         image_arn: arn(region),
         image_version: VERSION,
         status: Some(ManagedImageVersionStatus::Available),
-        supported_cpu_configurations: Some(vec![CpuConfiguration { architecture: Architecture::X86_64 }]),
+        supported_cpu_configurations: Some(
+            architectures.iter().map(|&architecture| CpuConfiguration { architecture }).collect(),
+        ),
         created_at: CREATED_AT,
         updated_at: Some(CREATED_AT),
     };

@@ -2,6 +2,7 @@
 //! built in [`build`].
 
 mod build;
+mod builds;
 mod failure;
 mod managed;
 mod versions;
@@ -18,6 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
+    connectors::check_egress,
     edge::Caller,
     failure::internal,
     shared::{Shared, now, remove_dir},
@@ -80,8 +82,13 @@ impl Images {
         caller.authorize("lambda:CreateMicrovmImage", &arn)?;
         caller.authorize("iam:PassRole", &input.configuration.build_role_arn)?;
         let base = managed::resolve(region, &input.configuration.base_image_arn, input.base_image_version)?;
+        self.runnable(&input.configuration)?;
+        let limits = self.shared.config.limits();
         let claim = Claim::of(&caller.account, Operation::CreateMicrovmImage, input.client_token.as_ref(), &input);
         let claim = claim.map_err(internal)?;
+        if store.recall(claim.as_ref()).await.map_err(internal)?.is_none() {
+            self.check_egress(caller, &input.configuration).await?;
+        }
         let at = Timestamp::from_millis(now());
         let image = ImageRecord {
             id: Uuid::new_v4(),
@@ -96,8 +103,9 @@ impl Images {
             updated_at: at,
         };
         let version = new_version(ImageVersion::FIRST, input.configuration.with_defaults(region), base, at);
-        let mut accepted = store.insert_image(&image, &version, claim.as_ref()).await.map_err(internal)?;
-        if let (Accepted::Replay(_), Some(claim)) = (&accepted, &claim) {
+        let (claim, limits) = (claim.as_ref(), limits.as_ref());
+        let mut accepted = store.insert_image(&image, &version, claim, limits).await.map_err(internal)?;
+        if let (Accepted::Replay(_), Some(claim)) = (&accepted, claim) {
             if let Some(image) = store.image(&arn).await.map_err(internal)? {
                 let version = store.version(image.id, ImageVersion::FIRST).await.map_err(internal)?;
                 return version
@@ -106,11 +114,12 @@ impl Images {
             }
             // The token outlived the image that it made: the creation is done again (spec 3.1 says what AWS does).
             store.forget_token(claim).await.map_err(internal)?;
-            accepted = store.insert_image(&image, &version, Some(claim)).await.map_err(internal)?;
+            accepted = store.insert_image(&image, &version, Some(claim), limits).await.map_err(internal)?;
         }
         match accepted {
             Accepted::New => {}
             Accepted::Reused => return Err(ApiError::client_token_reused()),
+            Accepted::OverQuota(quota) => return Err(quota.into()),
             Accepted::Replay(_) | Accepted::Refused => return Err(ApiError::image_name_taken(&input.name)),
         }
         let mut output = image.created(&version);
@@ -141,16 +150,36 @@ impl Images {
             Some(_) => return Err(ApiError::client_token_reused()),
         }
         let base = managed::resolve(region, &input.configuration.base_image_arn, input.base_image_version)?;
+        self.runnable(&input.configuration)?;
+        self.check_egress(caller, &input.configuration).await?;
         let state = image.state.step(Input::Update).map_err(|_| ApiError::image_busy(image.state()))?;
         let at = Timestamp::from_millis(now());
         image.newest = image.newest.next().ok_or_else(ApiError::internal)?;
         (image.state, image.updated_at) = (state, at);
         let version = new_version(image.newest, input.configuration.with_defaults(region), base, at);
-        if store.insert_version(&image, &version, claim.as_ref()).await.map_err(internal)? != Accepted::New {
-            return Err(ApiError::client_token_reused());
+        let limits = self.shared.config.limits();
+        match store.insert_version(&image, &version, claim.as_ref(), limits.as_ref()).await.map_err(internal)? {
+            Accepted::New => {}
+            Accepted::OverQuota(quota) => return Err(quota.into()),
+            _ => return Err(ApiError::client_token_reused()),
         }
         self.start_build(image.arn.clone());
         Ok(image.updated(&version))
+    }
+
+    /// Refuses what this server does not run.
+    fn runnable(&self, configuration: &api::ImageConfiguration) -> Result<(), ApiError> {
+        let supported = self.shared.config.file.compat.profile.architectures();
+        match configuration.architecture() {
+            Some(asked) if !supported.contains(&asked) => Err(ApiError::unsupported_architecture(asked, supported)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Can the connectors of a version be used by its microVMs?
+    async fn check_egress(&self, caller: &Caller, configuration: &api::ImageConfiguration) -> Result<(), ApiError> {
+        let connectors = configuration.egress_network_connectors.as_deref().unwrap_or_default();
+        check_egress(&self.shared.store, &self.shared.home(&caller.account), connectors).await
     }
 
     /// The image, if it is the caller's.
@@ -220,6 +249,7 @@ impl Images {
     async fn remove(&self, image: ImageRecord) {
         let removed = remove_dir(self.shared.image_dir(image.id)).await.map_err(|error| error.to_string());
         crash::point("delete image: files removed");
+        let _writer = self.writer.lock().await;
         let forgotten = match removed {
             Ok(()) => self.shared.store.delete_image(image.id).await.map_err(|error| error.to_string()),
             Err(error) => Err(error),
@@ -250,7 +280,8 @@ impl Images {
         &self,
         input: &api::ListManagedMicrovmImageVersionsInput,
     ) -> Result<api::ListManagedMicrovmImageVersionsOutput, ApiError> {
-        managed::versions(&self.shared.config.file.region.0, &input.image_identifier)
+        let config = &self.shared.config.file;
+        managed::versions(&config.region.0, &input.image_identifier, config.compat.profile.architectures())
     }
 }
 

@@ -1,8 +1,5 @@
 //! Records as the API shows them.
 
-use api::{Architecture, BuildState, BuildSummary, Chipset};
-use lifecycle::images::Progress;
-
 use crate::store::{ImageRecord, VersionRecord};
 
 impl ImageRecord {
@@ -80,27 +77,6 @@ impl VersionRecord {
             configuration: self.configuration.clone(),
             base_image_version: Some(self.base_image_version.echoed()),
             tags: Some(image.tags.clone()),
-        }
-    }
-
-    /// Item of `ListMicrovmImageBuilds`.
-    pub fn build_summary(&self, image: &ImageRecord) -> BuildSummary {
-        BuildSummary {
-            image_arn: image.arn.clone(),
-            image_version: self.version,
-            build_id: self.build.id,
-            build_state: match self.build.progress {
-                Progress::Pending => BuildState::Pending,
-                Progress::InProgress => BuildState::InProgress,
-                Progress::Successful => BuildState::Successful,
-                Progress::Failed => BuildState::Failed,
-            },
-            architecture: Architecture::X86_64,
-            chipset: Chipset::Intel,
-            // The service's x86 generations are not known; this is hearth's one.
-            chipset_generation: "1".into(),
-            state_reason: self.build.reason.clone(),
-            created_at: self.created_at,
         }
     }
 }

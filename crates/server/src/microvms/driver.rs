@@ -162,7 +162,8 @@ impl Driver {
         Some(Input::Lost(ENDED.into()))
     }
 
-    /// Applies an input; a refusal means that something else came first, which is fine.
+    /// Applies an input; a refusal means that something else came first, which is fine. After a failure of the store it takes
+    /// a breath: whoever asked finds everything as it was and asks again.
     pub(super) async fn apply(&self, input: Input, also: impl FnOnce(&mut MicrovmRecord) + Send) {
         match self.cell.apply(&self.shared.store, input, also).await {
             Ok(_) => {}
@@ -171,6 +172,7 @@ impl Driver {
             }
             Err(ApplyError::Store(error)) => {
                 tracing::error!(microvm = %self.cell.record().id, %error, "a change could not be stored");
+                tokio::time::sleep(BREATH).await;
             }
         }
     }

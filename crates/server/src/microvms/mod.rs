@@ -30,6 +30,7 @@ use self::{
     driver::Driver,
 };
 use crate::{
+    connectors::check_egress,
     edge::Caller,
     failure::internal,
     shared::{Shared, now},
@@ -46,7 +47,10 @@ const DEFAULT_LIFETIME_SECONDS: u32 = 28_800;
 pub struct Microvms {
     shared: Arc<Shared>,
     cells: RwLock<HashMap<MicrovmId, Arc<Cell>>>,
+    /// By the first label of their hosts.
     endpoints: RwLock<HashMap<String, Endpoint>>,
+    /// What may follow it.
+    domains: Vec<String>,
     tasks: TaskTracker,
 }
 
@@ -63,8 +67,9 @@ impl Microvms {
         let past = shared.store.past_endpoints(PAST_ENDPOINTS).await?;
         let live = shared.store.live_microvms().await?;
         let endpoints =
-            past.into_iter().filter_map(|(host, id)| Some((host, Endpoint::Past(id.parse().ok()?)))).collect();
+            past.into_iter().filter_map(|(label, id)| Some((label, Endpoint::Past(id.parse().ok()?)))).collect();
         let microvms = Arc::new(Microvms {
+            domains: shared.config.endpoint_domains(),
             shared,
             cells: RwLock::default(),
             endpoints: RwLock::new(endpoints),
@@ -78,14 +83,14 @@ impl Microvms {
 
     /// Puts a stored microVM into the maps and starts its driver.
     fn adopt(self: &Arc<Self>, record: MicrovmRecord) {
-        let (id, host) = (record.id, record.endpoint.clone());
+        let (id, label) = (record.id, record.endpoint_label().to_owned());
         let cell = Arc::new(Cell::new(record));
         write(&self.cells).insert(id, cell.clone());
-        write(&self.endpoints).insert(host.clone(), Endpoint::Live(id));
+        write(&self.endpoints).insert(label.clone(), Endpoint::Live(id));
         let microvms = self.clone();
         self.tasks.spawn(async move {
             Driver::new(microvms.shared.clone(), cell).drive().await;
-            write(&microvms.endpoints).insert(host, Endpoint::Past(id));
+            write(&microvms.endpoints).insert(label, Endpoint::Past(id));
             write(&microvms.cells).remove(&id);
         });
     }
@@ -126,14 +131,16 @@ impl Microvms {
         for connector in ingress_connectors.iter().chain(&egress_connectors) {
             caller.authorize("lambda:PassNetworkConnector", connector)?;
         }
+        check_egress(store, &self.shared.home(&caller.account), &egress_connectors).await?;
         let record = MicrovmRecord {
             id: MicrovmId::new(Uuid::new_v4()),
             account: caller.account.clone(),
-            endpoint: format!("{}.{}", Uuid::new_v4(), self.shared.config.endpoint_domain()),
+            endpoint: self.shared.config.endpoint(&Uuid::new_v4().to_string(), 443),
             image_arn: image.arn.clone(),
             version: version.version,
             image_dir: self.shared.image_dir(image.id).join(version.version.to_string()),
             image_events: version.events,
+            memory_mib: version.configuration.memory_mib(),
             hooks,
             execution_role_arn: input.execution_role_arn,
             idle_policy: input.idle_policy,
@@ -146,12 +153,14 @@ impl Microvms {
             machine: None,
             saved_dir: None,
         };
-        match store.insert_microvm(&record, claim.as_ref()).await.map_err(internal)? {
+        let limits = self.shared.config.limits();
+        match store.insert_microvm(&record, claim.as_ref(), limits.as_ref()).await.map_err(internal)? {
             Accepted::New => {}
             Accepted::Refused => return Err(absent()),
+            Accepted::OverQuota(quota) => return Err(quota.into()),
             before => return self.replay(caller, before).await,
         }
-        let view = record.view(self.shared.ingress_port);
+        let view = self.view(&record);
         self.adopt(record);
         Ok(view)
     }
@@ -161,12 +170,16 @@ impl Microvms {
         let Accepted::Replay(id) = before else { return Err(ApiError::client_token_reused()) };
         let id = id.parse().map_err(internal)?;
         let record = self.find(caller, id).await?.ok_or_else(|| ApiError::microvm_not_found(id))?;
-        Ok(record.view(self.shared.ingress_port))
+        Ok(self.view(&record))
     }
 
     /// `GetMicrovm`.
     pub async fn get(&self, caller: &Caller, id: MicrovmId) -> Result<api::Microvm, ApiError> {
-        Ok(self.record(caller, "lambda:GetMicrovm", id).await?.view(self.shared.ingress_port))
+        Ok(self.view(&*self.record(caller, "lambda:GetMicrovm", id).await?))
+    }
+
+    fn view(&self, record: &MicrovmRecord) -> api::Microvm {
+        record.view(self.shared.config.endpoint(record.endpoint_label(), self.shared.ingress_port))
     }
 
     /// The record, if it is the caller's and the caller may do that to microVMs of its image (spec 3.1). Who may not do it to

@@ -12,7 +12,11 @@ use super::{Endpoint, Microvms, cell::Cell, read};
 #[async_trait]
 impl Backend for Microvms {
     fn route(&self, host: &str) -> Option<Route> {
-        let endpoint = *read(&self.endpoints).get(host)?;
+        let (label, domain) = host.split_once('.')?;
+        if !self.domains.iter().any(|own| own == domain) {
+            return None;
+        }
+        let endpoint = *read(&self.endpoints).get(label)?;
         match endpoint {
             Endpoint::Past(id) => {
                 Some(Route { microvm: id.to_string(), application: true, shell: true, terminated: true })

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Accepted, Claim, Page, Store, StoreError, decode};
+use crate::config::Limits;
 
 /// All that is known of an image, but for its versions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -107,6 +108,7 @@ impl Store {
         image: &ImageRecord,
         version: &VersionRecord,
         claim: Option<&Claim>,
+        limits: Option<&Limits>,
     ) -> Result<Accepted, StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         if let Some(known) = Claim::stake(claim, &mut transaction, &image.arn.to_string()).await? {
@@ -125,6 +127,15 @@ impl Store {
             return Ok(Accepted::Refused);
         }
         put_version(&mut transaction, image.id, version).await?;
+        if let Some(limits) = limits {
+            let over = match limits.over_images(&mut transaction, &image.account).await? {
+                None => limits.over_builds(&mut transaction, &image.account).await?,
+                over => over,
+            };
+            if let Some(quota) = over {
+                return Ok(Accepted::OverQuota(quota));
+            }
+        }
         crash::point("store: image inserted");
         transaction.commit().await?;
         crash::point("store: image inserted, durable");
@@ -137,6 +148,7 @@ impl Store {
         image: &ImageRecord,
         version: &VersionRecord,
         claim: Option<&Claim>,
+        limits: Option<&Limits>,
     ) -> Result<Accepted, StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         if let Some(known) = Claim::stake(claim, &mut transaction, &version.version.to_string()).await? {
@@ -144,6 +156,15 @@ impl Store {
         }
         put_image(&mut transaction, image).await?;
         put_version(&mut transaction, image.id, version).await?;
+        if let Some(limits) = limits {
+            let over = match limits.over_versions(&mut transaction, image.id).await? {
+                None => limits.over_builds(&mut transaction, &image.account).await?,
+                over => over,
+            };
+            if let Some(quota) = over {
+                return Ok(Accepted::OverQuota(quota));
+            }
+        }
         crash::point("store: version inserted");
         transaction.commit().await?;
         crash::point("store: version inserted, durable");

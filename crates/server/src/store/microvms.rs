@@ -11,6 +11,7 @@ use lifecycle::microvms::{Input, Microvm, State};
 use serde::{Deserialize, Serialize};
 
 use super::{Accepted, Claim, Page, Store, StoreError, decode};
+use crate::config::Limits;
 
 /// What traffic a microVM takes, decided at launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +29,7 @@ pub struct MicrovmRecord {
     pub id: MicrovmId,
     /// Whose it is.
     pub account: AccountId,
-    /// Endpoint host, without port.
+    /// Endpoint host at the time of its launch, without port.
     pub endpoint: String,
     /// What it was started from.
     pub image_arn: ImageArn,
@@ -38,6 +39,9 @@ pub struct MicrovmRecord {
     pub image_dir: PathBuf,
     /// The last guest event that belongs to the image, not to this microVM.
     pub image_events: u64,
+    /// `minimumMemoryInMiB` of the version. What a record of an older hearth has is filled in when the store is opened.
+    #[serde(default)]
+    pub memory_mib: u32,
     /// Hooks of the version.
     pub hooks: Hooks,
     /// As asked for.
@@ -75,13 +79,17 @@ impl MicrovmRecord {
         }
     }
 
-    /// As `GetMicrovm` shows it; `endpoint` gets the ingress port when that is not 443.
-    pub fn view(&self, ingress_port: u16) -> api::Microvm {
-        let port = if ingress_port == 443 { String::new() } else { format!(":{ingress_port}") };
+    /// The first label of its endpoint's host; the rest is the configuration's.
+    pub fn endpoint_label(&self) -> &str {
+        label(&self.endpoint)
+    }
+
+    /// As `GetMicrovm` shows it.
+    pub fn view(&self, endpoint: String) -> api::Microvm {
         api::Microvm {
             microvm_id: self.id,
             state: self.state(),
-            endpoint: format!("{}{port}", self.endpoint),
+            endpoint,
             image_arn: self.image_arn.clone(),
             image_version: self.version,
             execution_role_arn: self.execution_role_arn.clone(),
@@ -108,9 +116,19 @@ impl MicrovmRecord {
     }
 }
 
+/// The first label of an endpoint's host.
+fn label(host: &str) -> &str {
+    host.split_once('.').map_or(host, |(label, _)| label)
+}
+
 impl Store {
     /// Adds a microVM that was just accepted. Refused: its version is not active (any more).
-    pub async fn insert_microvm(&self, record: &MicrovmRecord, claim: Option<&Claim>) -> Result<Accepted, StoreError> {
+    pub async fn insert_microvm(
+        &self,
+        record: &MicrovmRecord,
+        claim: Option<&Claim>,
+        limits: Option<&Limits>,
+    ) -> Result<Accepted, StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         if let Some(known) = Claim::stake(claim, &mut transaction, &record.id.to_string()).await? {
             return Ok(known);
@@ -142,6 +160,11 @@ impl Store {
         .bind(serde_json::to_string(record)?)
         .execute(&mut *transaction)
         .await?;
+        if let Some(limits) = limits
+            && let Some(quota) = limits.over_microvms(&mut transaction, &record.account).await?
+        {
+            return Ok(Accepted::OverQuota(quota));
+        }
         crash::point("store: microvm inserted");
         transaction.commit().await?;
         crash::point("store: microvm there");
@@ -202,10 +225,11 @@ impl Store {
         )
     }
 
-    /// Endpoint hosts and ids of the newest microVMs that are over, for the ingress.
+    /// Labels of the endpoints and ids of the newest microVMs that are over, for the ingress.
     pub async fn past_endpoints(&self, limit: u32) -> Result<Vec<(String, String)>, StoreError> {
         let sql = "SELECT endpoint, id FROM microvms WHERE state = 'TERMINATED' ORDER BY started_at DESC LIMIT ?";
-        Ok(sqlx::query_as(sql).bind(limit).fetch_all(&self.pool).await?)
+        let past: Vec<(String, String)> = sqlx::query_as(sql).bind(limit).fetch_all(&self.pool).await?;
+        Ok(past.into_iter().map(|(host, id)| (label(&host).to_owned(), id)).collect())
     }
 
     /// A page of an account's microVMs, newest first, optionally of one image and version. Each form has its index, so that a

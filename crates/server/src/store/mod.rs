@@ -4,9 +4,11 @@
 //! generation, with its event in the same transaction.
 
 mod audit;
+mod connectors;
 mod images;
 mod keys;
 mod microvms;
+mod quotas;
 mod tokens;
 
 use std::{path::Path, time::Duration};
@@ -16,9 +18,11 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
 };
 
+pub use connectors::{ConnectorRecord, ConnectorVersionRecord, Home};
 pub use images::{Build, ImageRecord, VersionRecord};
 pub use keys::KeyRecord;
 pub use microvms::{Ingress, MicrovmRecord};
+pub use quotas::Quota;
 pub use tokens::{Accepted, Claim};
 
 /// The store of one server.

@@ -29,6 +29,35 @@ CREATE TABLE IF NOT EXISTS microvms (
 CREATE INDEX IF NOT EXISTS microvms_by_account ON microvms (account, started_at, id);
 CREATE INDEX IF NOT EXISTS microvms_by_image ON microvms (image_arn, state);
 CREATE INDEX IF NOT EXISTS microvms_of_image ON microvms (account, image_arn, started_at, id);
+-- What quotas count.
+CREATE INDEX IF NOT EXISTS microvms_live ON microvms (account) WHERE state <> 'TERMINATED';
+-- Records of a hearth that had no quotas: the size is their version's.
+UPDATE microvms SET doc = json_set(doc, '$.memory_mib', COALESCE(
+    (SELECT versions.doc ->> '$.configuration.resources[0].minimumMemoryInMiB'
+     FROM images JOIN versions ON versions.image = images.id
+     WHERE images.arn = microvms.image_arn AND versions.number = microvms.version), 2048))
+WHERE state <> 'TERMINATED' AND doc ->> '$.memory_mib' IS NULL;
+
+-- What an account in a region has one of by that name. Versions never change and their numbers never come back.
+CREATE TABLE IF NOT EXISTS connectors (
+    id         TEXT PRIMARY KEY,              -- uuid
+    account    TEXT NOT NULL,
+    region     TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    state      TEXT NOT NULL,
+    created_at INTEGER NOT NULL,              -- milliseconds
+    doc        TEXT NOT NULL,
+    UNIQUE (account, region, name)
+) STRICT;
+CREATE INDEX IF NOT EXISTS connectors_by_account ON connectors (account, region, created_at, id);
+
+CREATE TABLE IF NOT EXISTS connector_versions (
+    connector TEXT NOT NULL REFERENCES connectors (id) ON DELETE CASCADE,
+    number    INTEGER NOT NULL,
+    state     TEXT NOT NULL,
+    doc       TEXT NOT NULL,
+    PRIMARY KEY (connector, number)
+) STRICT;
 
 -- What happened to a microVM, in the transaction that made it so.
 CREATE TABLE IF NOT EXISTS events (

@@ -5,7 +5,7 @@ use api::{AccountId, Operation};
 use serde::Serialize;
 use sqlx::SqliteConnection;
 
-use super::{Store, StoreError};
+use super::{Quota, Store, StoreError};
 use crate::{shared::now, tokens::fingerprint};
 
 /// How long a token is remembered, milliseconds: 7 days. AWS remembers forever, and says so nowhere.
@@ -31,6 +31,8 @@ pub enum Accepted {
     Reused,
     /// It cannot be done: the name is taken, or what it is made from has gone.
     Refused,
+    /// The account has as much as it may; the token was not used.
+    OverQuota(Quota),
 }
 
 impl Claim {

@@ -48,6 +48,10 @@ impl Server {
     }
 
     pub async fn start_with(tls: Option<TlsAcceptor>) -> Self {
+        Self::start_throttled(tls, None).await
+    }
+
+    pub async fn start_throttled(tls: Option<TlsAcceptor>, throttle: Option<edge::Throttle>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -62,6 +66,7 @@ impl Server {
             s3: s3.clone(),
             region: "us-east-1".parse().unwrap(),
             logs: server::logs::Logs::new(dir.path().join("logs")).unwrap(),
+            throttle,
         };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(edge::serve(listener, tls, Arc::new(edge), shutdown.clone()));

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod client;
+mod connectors;
 mod keys;
 mod s3;
 mod stub;
+mod throttle;
 mod transport;
 
 use api::*;

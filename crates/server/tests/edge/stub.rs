@@ -42,9 +42,13 @@ pub const PANICS: &str = "microvm-dddddddd-dddd-dddd-dddd-dddddddddddd";
 /// The id whose `GetMicrovm` waits for a permit of [`Stub::gate`].
 pub const WAITS: &str = "microvm-eeeeeeee-eeee-eeee-eeee-eeeeeeeeeeee";
 
+/// The connector at which the server fails.
+pub const BROKEN: &str = "nc-ffffffff-ffff-ffff-ffff-ffffffffffff";
+
 pub struct Stub {
     pub images: Mutex<BTreeMap<String, CreateMicrovmImageOutput>>,
     pub microvms: Mutex<BTreeMap<MicrovmId, Microvm>>,
+    pub connectors: Mutex<BTreeMap<ConnectorId, GetNetworkConnectorOutput>>,
     pub callers: Mutex<Vec<Caller>>,
     pub entered: Semaphore,
     pub gate: Semaphore,
@@ -56,6 +60,7 @@ impl Stub {
         Arc::new(Stub {
             images: Mutex::default(),
             microvms: Mutex::default(),
+            connectors: Mutex::default(),
             callers: Mutex::default(),
             entered: Semaphore::new(0),
             gate: Semaphore::new(0),
@@ -68,6 +73,20 @@ impl Stub {
         let microvm = microvms.get_mut(&id).ok_or_else(|| ApiError::microvm_not_found(id))?;
         microvm.state = state;
         Ok(Unit {})
+    }
+
+    /// The id whose lookup fails on the server's side is [`BROKEN`].
+    fn connector(&self, identifier: &ConnectorIdentifier) -> Result<GetNetworkConnectorOutput, ApiError> {
+        if identifier.to_string() == BROKEN {
+            return Err(ApiError::internal());
+        }
+        let connectors = self.connectors.lock().unwrap();
+        let named = |connector: &&GetNetworkConnectorOutput| match identifier {
+            ConnectorIdentifier::Id(id) => connector.connector.id == *id,
+            ConnectorIdentifier::Name(name) => connector.connector.name == *name,
+            ConnectorIdentifier::Arn(arn) => connector.connector.arn == *arn || connector.connector.version_arn == *arn,
+        };
+        connectors.values().find(named).cloned().ok_or_else(|| ApiError::connector_not_found(identifier))
     }
 
     fn image(&self, arn: &ImageArn) -> Result<CreateMicrovmImageOutput, ApiError> {
@@ -389,6 +408,110 @@ impl Operations for Stub {
     async fn list_tags(&self, _: &Caller, input: ListTagsInput) -> Result<ListTagsOutput, ApiError> {
         let arn = input.resource.to_string();
         let image = self.images.lock().unwrap().get(&arn).cloned().ok_or_else(|| ApiError::image_not_found(arn))?;
-        Ok(ListTagsOutput { tags: image.tags.unwrap_or_default() })
+        Ok(ListTagsOutput { tags: image.tags })
+    }
+
+    async fn create_network_connector(
+        &self,
+        caller: &Caller,
+        input: CreateNetworkConnectorInput,
+    ) -> Result<CreateNetworkConnectorOutput, ApiError> {
+        let id = ConnectorId::new(Uuid::new_v4());
+        let arn = ConnectorArn::custom(region(), caller.account.clone(), id.uuid());
+        let connector = CreateNetworkConnectorOutput {
+            arn: arn.clone(),
+            name: input.name,
+            id,
+            version_arn: arn.with_version(1),
+            version: 1,
+            configuration: input.configuration,
+            operator_role: input.operator_role.unwrap(),
+            state: ConnectorState::Pending,
+        };
+        let view = GetNetworkConnectorOutput {
+            connector: connector.clone(),
+            latest_version_arn: arn.with_version(1),
+            latest_version: 1,
+            state_reason: None,
+            state_reason_code: None,
+            last_update_status: None,
+            last_update_status_reason: None,
+            last_update_status_reason_code: None,
+            last_modified: IsoTimestamp(Timestamp::from_millis(1_790_000_000_123)),
+        };
+        self.connectors.lock().unwrap().insert(id, view);
+        Ok(connector)
+    }
+
+    async fn get_network_connector(
+        &self,
+        _: &Caller,
+        input: GetNetworkConnectorInput,
+    ) -> Result<GetNetworkConnectorOutput, ApiError> {
+        self.connector(&input.identifier)
+    }
+
+    async fn list_network_connectors(
+        &self,
+        _: &Caller,
+        input: ListNetworkConnectorsInput,
+    ) -> Result<ListNetworkConnectorsOutput, ApiError> {
+        let connectors = self.connectors.lock().unwrap();
+        let wanted = connectors.values().filter(|one| input.state.is_none_or(|state| state == one.connector.state));
+        let items = wanted.take(input.max_items.unwrap_or(50) as usize).map(|one| ConnectorSummary {
+            arn: one.connector.arn.clone(),
+            name: one.connector.name.clone(),
+            id: one.connector.id,
+            kind: ConnectorType::VpcEgress,
+            state: one.connector.state,
+            last_modified: one.last_modified,
+            latest_version_arn: one.latest_version_arn.clone(),
+            latest_version: one.latest_version,
+        });
+        Ok(ListNetworkConnectorsOutput { network_connectors: items.collect(), next_marker: input.marker })
+    }
+
+    async fn list_network_connector_versions(
+        &self,
+        _: &Caller,
+        input: ListNetworkConnectorVersionsInput,
+    ) -> Result<ListNetworkConnectorVersionsOutput, ApiError> {
+        let found = self.connector(&input.identifier)?;
+        let item = ConnectorVersionSummary {
+            arn: found.connector.arn,
+            version_arn: found.connector.version_arn,
+            name: found.connector.name,
+            id: found.connector.id,
+            version: found.connector.version,
+            state: found.connector.state,
+            state_reason: None,
+            state_reason_code: None,
+            last_modified: found.last_modified,
+        };
+        Ok(ListNetworkConnectorVersionsOutput { network_connector_versions: vec![item], next_marker: input.marker })
+    }
+
+    async fn update_network_connector(
+        &self,
+        _: &Caller,
+        input: UpdateNetworkConnectorInput,
+    ) -> Result<UpdateNetworkConnectorOutput, ApiError> {
+        let found = self.connector(&input.identifier)?;
+        Ok(UpdateNetworkConnectorOutput {
+            connector: found.connector,
+            last_update_status: Some(LastUpdateStatus::InProgress),
+            last_update_status_reason: None,
+            last_modified: found.last_modified,
+        })
+    }
+
+    async fn delete_network_connector(
+        &self,
+        _: &Caller,
+        input: DeleteNetworkConnectorInput,
+    ) -> Result<DeleteNetworkConnectorOutput, ApiError> {
+        let found = self.connector(&input.identifier)?;
+        self.connectors.lock().unwrap().remove(&found.connector.id);
+        Ok(CreateNetworkConnectorOutput { state: ConnectorState::Deleting, ..found.connector })
     }
 }

@@ -1,9 +1,8 @@
-//! `cargo xtask bench`: ratios on one machine, in one run. Absolute times are this machine's; ratios travel.
+//! MicroVMs of the example's image: times, and bytes on disk.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
 use serde_json::Value;
 
 use crate::{
@@ -13,40 +12,30 @@ use crate::{
     venv::Venv,
 };
 
-/// Builds the example's image on a server of its own and measures microVMs of it.
-#[derive(Debug, Args)]
-pub struct Bench {
-    /// How many microVMs
-    #[arg(long, default_value_t = 10, value_name = "N")]
-    repeat: u32,
-}
-
-impl Bench {
-    /// Measures.
-    pub fn run(self) -> Result<()> {
-        setup::run()?;
-        let venv = Venv::ready()?;
-        let hearth = build::hearth(&build::agent()?, false)?;
-        let mut scene = Scene::open(hearth, venv, Report::default())?;
-        let mut figures = None;
-        let told = scene.part("start", Scene::start) && bench_parts::image(&mut scene);
-        if told {
-            scene.part("measure", |scene| {
-                figures = Some((bench_parts::measure(scene, self.repeat)?, sizes(scene)?));
-                Ok(())
-            });
-        }
-        scene.leave();
-        let report = scene.into_report();
-        let Some((times, sizes)) = figures else {
-            bail!("nothing was measured: {} expectations not met", report.failures())
-        };
-        print(&report, &times, sizes);
-        if report.failures() > 0 {
-            bail!("{} expectations were not met", report.failures());
-        }
-        Ok(())
+/// Builds the example's image on a server of its own and measures `repeat` microVMs of it.
+pub fn run(repeat: u32) -> Result<()> {
+    setup::run()?;
+    let venv = Venv::ready()?;
+    let hearth = build::hearth(&build::agent()?, false)?;
+    let mut scene = Scene::open(hearth, venv, Report::default())?;
+    let mut figures = None;
+    let told = scene.part("start", Scene::start) && bench_parts::image(&mut scene);
+    if told {
+        scene.part("measure", |scene| {
+            figures = Some((bench_parts::measure(scene, repeat)?, sizes(scene)?));
+            Ok(())
+        });
     }
+    scene.leave();
+    let report = scene.into_report();
+    let Some((times, sizes)) = figures else {
+        bail!("nothing was measured: {} expectations not met", report.failures())
+    };
+    print(&report, &times, sizes);
+    if report.failures() > 0 {
+        bail!("{} expectations were not met", report.failures());
+    }
+    Ok(())
 }
 
 /// Bytes on disk of one suspended microVM, and of the image's memory file.

@@ -1,57 +1,26 @@
-//! Our table of requests against the service model that `botocore` ships. The model is read where it is installed and never
-//! copied here: set `HEARTH_BOTOCORE_PYTHON` to a Python that has `botocore` with `lambda-microvms`, then
-//! `cargo nextest run -p api --run-ignored all model`.
+//! Our table of requests: routes, members, requiredness, bounds.
 
-#![allow(clippy::unwrap_used, reason = "tests")]
-
-use std::{collections::BTreeSet, process::Command};
+use std::collections::BTreeSet;
 
 use api::{
-    ErrorKind, Operation,
+    Operation,
     schema::{Location, Member, Shape, Text},
 };
 use serde_json::Value;
 
-const READ: &str = "import botocore.session as s, json; \
-    print(json.dumps(s.get_session().get_service_model('lambda-microvms')._service_description))";
-
-/// Where we differ on purpose, each with its reason.
-const KNOWN: &[&str] = &[
-    // Below 0 there is no size; the sizes that there are come with `Input::check`, in the service's own words (spec 3.2).
-    "CreateMicrovmImage.resources[].minimumMemoryInMiB",
-    "UpdateMicrovmImage.resources[].minimumMemoryInMiB",
-];
-
-struct Model(Value);
-
-impl Model {
-    fn read() -> Self {
-        let python =
-            std::env::var("HEARTH_BOTOCORE_PYTHON").expect("HEARTH_BOTOCORE_PYTHON names a Python with botocore");
-        let output = Command::new(python).args(["-c", READ]).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Model(serde_json::from_slice(&output.stdout).unwrap())
-    }
-
-    fn shape(&self, name: &Value) -> &Value {
-        &self.0["shapes"][name.as_str().unwrap()]
-    }
-}
-
-fn strings(value: &Value) -> BTreeSet<&str> {
-    value.as_array().into_iter().flatten().map(|each| each.as_str().unwrap()).collect()
-}
+use crate::{
+    known,
+    model::{Differences, Model, models, strings},
+};
 
 struct Comparison<'a> {
     model: &'a Model,
-    differences: Vec<String>,
+    differences: Differences,
 }
 
 impl Comparison<'_> {
     fn same<T: PartialEq + std::fmt::Debug>(&mut self, at: &str, what: &str, ours: T, theirs: T) {
-        if ours != theirs && !KNOWN.contains(&at) {
-            self.differences.push(format!("{at}: {what}: ours {ours:?}, theirs {theirs:?}"));
-        }
+        self.differences.same(at, what, ours, theirs);
     }
 
     fn members(&mut self, at: &str, ours: &[Member], theirs: &Value) {
@@ -133,25 +102,32 @@ impl Comparison<'_> {
 #[test]
 #[ignore = "needs botocore: set HEARTH_BOTOCORE_PYTHON"]
 fn the_table_says_what_the_model_says() {
-    let model = Model::read();
-    let mut comparison = Comparison { model: &model, differences: Vec::new() };
-    let names = Operation::ALL.iter().map(|operation| operation.as_str()).collect::<BTreeSet<_>>();
-    let theirs = model.0["operations"].as_object().unwrap().keys().map(String::as_str).collect();
-    comparison.same("service", "operations", names, theirs);
+    let mut differences = Differences::but(known::INPUTS);
+    let models = models();
     for operation in Operation::ALL {
-        let theirs = &model.0["operations"][operation.as_str()];
-        let (route, http) = (operation.route(), &theirs["http"]);
+        let model = &models[operation.service().as_str()];
+        let mut comparison = Comparison { model, differences };
+        let (route, http) = (operation.route(), &model.operation(*operation)["http"]);
         let at = operation.as_str();
         comparison.same(at, "method", Some(route.method), http["method"].as_str());
         comparison.same(at, "path", Some(route.path), http["requestUri"].as_str());
         comparison.same(at, "status", Some(u64::from(route.status)), http["responseCode"].as_u64());
-        comparison.members(at, route.members, model.shape(&theirs["input"]["shape"]));
-        for error in theirs["errors"].as_array().unwrap() {
-            let name = error["shape"].as_str().unwrap();
-            let kind = name.parse::<ErrorKind>().ok();
-            let status = model.0["shapes"][name]["error"]["httpStatusCode"].as_u64();
-            comparison.same(&format!("{at} {name}"), "status", kind.map(|kind| u64::from(kind.status())), status);
+        comparison.members(at, route.members, &model.side(*operation, "input"));
+        differences = comparison.differences;
+    }
+    differences.none();
+}
+
+#[test]
+#[ignore = "needs botocore: set HEARTH_BOTOCORE_PYTHON"]
+fn every_operation_of_the_models_is_ours() {
+    let mut differences = Differences::but(known::OPERATIONS);
+    let ours: BTreeSet<_> = Operation::ALL.iter().map(|operation| operation.as_str()).collect();
+    for (service, model) in &models() {
+        // Runtimes are another product behind the same service.
+        for missing in model.operations().difference(&ours).filter(|name| !name.contains("Runtime")) {
+            differences.report(&format!("{service}.{missing}"), "the model has this operation and we do not");
         }
     }
-    assert!(comparison.differences.is_empty(), "{}", comparison.differences.join("\n"));
+    differences.none();
 }
