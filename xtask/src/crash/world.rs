@@ -79,8 +79,9 @@ impl World {
             let client = self.host.client()?;
             match ask(&client)? {
                 Ok(answer) => return Ok(Ok(answer)),
-                // A server that is full of other work says so; a correct client tries again.
                 Err(Failure::Refused(status @ 500.., text)) => bail!("the server answered {status}: {text}"),
+                // Too fast; a correct client tries again.
+                Err(Failure::Refused(429, _)) => thread::sleep(10 * LOOK),
                 Err(Failure::Refused(status, text)) => return Ok(Err(format!("{status} {text}"))),
                 Err(Failure::Broken) => thread::sleep(LOOK),
             }
