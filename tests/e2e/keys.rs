@@ -269,3 +269,45 @@ assert refused(mv.run_microvm, imageIdentifier=elsewhere)[0] == 404
     let said = server.hearth(&["keys", "create", "--user", "ci", "--account", "12"]);
     assert!(said.code == Some(1) && said.stderr.contains("12 digits"), "{}", said.stderr);
 }
+
+#[test]
+fn policies_hold_for_objects_too() {
+    let server = server();
+    let policy = json!({"Statement": [
+        {"Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": "arn:aws:s3:::own/*"},
+        {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "arn:aws:s3:::own"},
+        {"Effect": "Allow", "Action": "s3:DeleteObject", "Resource": "arn:aws:s3:::own/tmp/*"},
+        {"Effect": "Deny", "Action": "s3:*", "Resource": "arn:aws:s3:::own/secret/*"}]});
+    let keys = json!({"ci": create(&server, "ci", None, Some(&policy))});
+    let script = r#"
+s3.create_bucket(Bucket="own")
+s3.create_bucket(Bucket="other")
+for bucket, key in [("own", "secret/a"), ("own", "a"), ("own", "tmp/a"), ("other", "a")]:
+    s3.put_object(Bucket=bucket, Key=key, Body=b"x")
+ci = of(KEYS["ci"], "s3")
+arn = "arn:aws:s3:::"
+ci.put_object(Bucket="own", Key="b", Body=b"y")
+assert ci.get_object(Bucket="own", Key="a")["Body"].read() == b"x"
+assert ci.list_objects_v2(Bucket="own")["KeyCount"] == 4
+ci.copy_object(Bucket="own", Key="c", CopySource={"Bucket": "own", "Key": "a"})
+ci.delete_object(Bucket="own", Key="tmp/a")
+for call, action, resource, arguments in [
+    (ci.get_object, "GetObject", "own/secret/a", {"Bucket": "own", "Key": "secret/a"}),
+    (ci.get_object, "GetObject", "other/a", {"Bucket": "other", "Key": "a"}),
+    (ci.put_object, "PutObject", "other/b", {"Bucket": "other", "Key": "b", "Body": b""}),
+    (ci.copy_object, "GetObject", "other/a", {"Bucket": "own", "Key": "d", "CopySource": {"Bucket": "other", "Key": "a"}}),
+    (ci.create_multipart_upload, "PutObject", "other/b", {"Bucket": "other", "Key": "b"}),
+    (ci.delete_object, "DeleteObject", "own/a", {"Bucket": "own", "Key": "a"}),
+    (ci.delete_objects, "DeleteObject", "own/a", {"Bucket": "own", "Delete": {"Objects": [{"Key": "a"}]}}),
+    (ci.list_objects_v2, "ListBucket", "other", {"Bucket": "other"}),
+    (ci.create_bucket, "CreateBucket", "new", {"Bucket": "new"}),
+    (ci.list_buckets, "ListAllMyBuckets", "*", {}),
+]:
+    status, code, message = refused(call, **arguments)
+    wanted = f"is not authorized to perform: s3:{action} on resource: {arn}{resource} "
+    assert (status, code) == (403, "AccessDenied") and wanted in message, (status, code, message)
+assert s3.get_object(Bucket="own", Key="a")["Body"].read() == b"x"
+assert sorted(each["Name"] for each in s3.list_buckets()["Buckets"]) == ["other", "own"]
+"#;
+    python(&server, &keys, script, &[]).ok();
+}

@@ -9,6 +9,7 @@ mod cli;
 mod compat;
 mod connectors;
 mod keys;
+mod logs;
 mod quotas;
 mod restart;
 mod scenario;

@@ -22,6 +22,8 @@ enumeration! {
         Validation = "ValidationException",
         /// Tags and connectors. 400.
         InvalidParameterValue = "InvalidParameterValueException",
+        /// Logs: bad input. 400.
+        InvalidParameter = "InvalidParameterException",
         /// A quota is used up. 402.
         ServiceQuotaExceeded = "ServiceQuotaExceededException",
         /// Not allowed. 403.
@@ -44,6 +46,8 @@ enumeration! {
         InsufficientCapacity = "InsufficientCapacityException",
         /// Tags and connectors. 500.
         Service = "ServiceException",
+        /// Logs: our fault. 500.
+        ServiceUnavailable = "ServiceUnavailableException",
         /// The request could not be read. 400.
         Serialization = "SerializationException",
         /// No such operation. 404.
@@ -59,6 +63,7 @@ impl ErrorKind {
         match self {
             ErrorKind::Validation
             | ErrorKind::InvalidParameterValue
+            | ErrorKind::InvalidParameter
             | ErrorKind::NetworkConnectorLimitExceeded
             | ErrorKind::Serialization => 400,
             ErrorKind::ServiceQuotaExceeded => 402,
@@ -68,6 +73,7 @@ impl ErrorKind {
             ErrorKind::RequestTooLarge => 413,
             ErrorKind::Throttling | ErrorKind::TooManyRequests => 429,
             ErrorKind::InternalServer | ErrorKind::InsufficientCapacity | ErrorKind::Service => 500,
+            ErrorKind::ServiceUnavailable => 500,
         }
     }
 

@@ -6,6 +6,7 @@
 //! - [`schema`]: the table that requests are validated against, and its numbers in [`schema::bounds`]
 //! - [`operations`]: method and path of each operation; [`request`]: HTTP to typed request and back
 //! - [`error`]: the error catalogue; [`contract`]: which errors and which answer an operation declares
+//! - [`logs`]: the reading side of CloudWatch Logs
 //! - [`sigv4`]: AWS Signature Version 4, both sides
 //!
 //! To add an operation: its shapes in `shapes/`, its members in `schema/inputs.rs` (connectors: `schema/connectors.rs`), its
@@ -17,6 +18,7 @@ pub mod connectors;
 pub mod contract;
 pub mod error;
 pub mod ids;
+pub mod logs;
 pub mod operations;
 pub mod request;
 mod rules;

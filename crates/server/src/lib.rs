@@ -8,9 +8,10 @@
 //!   connectors  network connectors, as records
 //! keys        access keys and sessions
 //! store       SQLite: the only thing that must survive, beside files named by it
-//! logs        output of builds and applications
+//! logs        output of builds and applications: writing, following, and CloudWatch Logs' questions
 //! ```
 
+mod by_account;
 pub mod check;
 pub mod config;
 mod connectors;

@@ -23,6 +23,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    by_account,
     config::{Config, EngineKind},
     connectors::Connectors,
     edge::{self, Edge, s3::S3Store},
@@ -111,6 +112,12 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     }
     let _lock = lock(&run_dir).await?;
     crash::point("start: locked");
+    let account = config.file.account.0.clone();
+    for name in ["s3", "logs"] {
+        let dir = data_dir.join(name);
+        by_account::settle(&dir, &account).map_err(at("cannot sort by account", &dir))?;
+    }
+    crash::point("start: files sorted by account");
     // What others on this host have no business in: records with secrets, objects, output, memory. The CA must stay readable.
     for name in ["s3", "logs", "images", "microvms", "builds"] {
         private_dir(&data_dir.join(name))?;
@@ -138,12 +145,14 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     private_file(&store_path)?;
     let store = Store::open(&store_path).await?;
     crash::point("start: store open");
-    let (account, partition) = (config.file.account.0.clone(), config.file.region.0.partition());
-    let keys = AccessKeys::load(store.clone(), &data_dir, account, partition).await.map_err(part)?;
+    let partition = config.file.region.0.partition();
+    let keys = AccessKeys::load(store.clone(), &data_dir, account.clone(), partition).await.map_err(part)?;
     crash::point("start: access keys there");
-    let s3 = S3Store::new(&data_dir.join("s3"), keys.clone(), &S3Store::BASE_DOMAINS).map_err(part)?;
+    let s3 = S3Store::new(&data_dir.join("s3"), keys.clone(), &S3Store::BASE_DOMAINS, config.file.region.0.partition())
+        .map_err(part)?;
     let logs_dir = logs::dir_of(&data_dir);
-    let logs = Logs::new(logs_dir.clone()).map_err(at("cannot open", &logs_dir))?;
+    let cursor_key = store.cursor_key().await?;
+    let logs = Logs::new(logs_dir.clone(), cursor_key.clone()).map_err(at("cannot open", &logs_dir))?;
     let tools = Tools::prepare(&config).await?;
     let capabilities = tools.engine.capabilities();
     tracing::info!(
@@ -154,11 +163,10 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     );
 
     let region = config.file.region.0.clone();
-    let account = config.file.account.0.clone();
     let scheme = if config.file.api_tls { "https" } else { "http" };
     let api_tls = config.file.api_tls.then(|| tokio_rustls::TlsAcceptor::from(tls.clone()));
+    let cursors = Arc::new(Cursors::new(cursor_key));
     let throttle = config.quotas().map(edge::Throttle::new);
-    let cursors = Arc::new(Cursors::new(store.cursor_key().await?));
     let shared = Arc::new(Shared {
         cursors,
         builds: Semaphore::new(config.file.build.concurrent),

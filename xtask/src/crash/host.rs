@@ -1,7 +1,8 @@
 //! A server that is killed as planned and started again, as often as it takes.
 
 use std::{
-    fs::OpenOptions,
+    collections::BTreeSet,
+    fs::{self, OpenOptions},
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -51,6 +52,8 @@ pub struct Host {
     pub data_dir: PathBuf,
     /// How often it was killed.
     pub crashes: usize,
+    /// MicroVMs that had a whole checkpoint when the server was killed.
+    pub checkpointed: BTreeSet<String>,
     plan: Plan,
     starts: usize,
     child: Option<Child>,
@@ -59,7 +62,7 @@ pub struct Host {
 impl Host {
     /// Nothing runs yet.
     pub fn new(setting: Setting, data_dir: PathBuf, plan: Plan) -> Host {
-        Host { setting, data_dir, crashes: 0, plan, starts: 0, child: None }
+        Host { setting, data_dir, crashes: 0, checkpointed: BTreeSet::new(), plan, starts: 0, child: None }
     }
 
     /// Are running microVMs lost with the server?
@@ -127,6 +130,7 @@ impl Host {
             bail!("the server ended with {status}");
         }
         self.crashes += 1;
+        self.checkpointed.extend(checkpointed(&self.data_dir));
         if self.plan.power {
             processes::end_all(&self.data_dir, &[]);
         }
@@ -169,6 +173,17 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.end_all();
     }
+}
+
+/// MicroVMs with a directory `saved-<n>`, which appears when it is whole.
+fn checkpointed(data_dir: &Path) -> Vec<String> {
+    let names = |dir: &Path| -> Vec<String> {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    };
+    let microvms = data_dir.join("microvms");
+    let whole = |name: &String| name.starts_with("saved-") && !name.contains('.');
+    names(&microvms).into_iter().filter(|id| names(&microvms.join(id)).iter().any(whole)).collect()
 }
 
 /// A data directory like another one. No links: which machine is whose is told by the files it has open.

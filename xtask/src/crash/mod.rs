@@ -242,7 +242,7 @@ impl Stage {
 
     fn prepare(&self, story: Story, dir: &Path) -> Result<()> {
         match story {
-            Story::Image => fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display())),
+            Story::Image => story::older(dir),
             Story::Microvm => host::copy(&self.template, dir),
         }
     }

@@ -1,5 +1,7 @@
 //! The two stories that are interrupted: of an image, from an empty directory, and of microVMs, of an image that is there.
 
+use std::{fs, path::Path};
+
 use anyhow::{Context, Result, bail};
 use api::{
     CreateMicrovmImageInput, DeleteMicrovmImageInput, DeleteMicrovmImageVersionInput, ListManagedMicrovmImagesInput,
@@ -50,6 +52,13 @@ pub fn template(world: &mut World) -> Result<()> {
     world.leave()
 }
 
+/// Where [`Story::Image`] begins: a log as an older hearth kept it, which the first start moves.
+pub fn older(data_dir: &Path) -> Result<()> {
+    let group = data_dir.join("logs/older");
+    fs::create_dir_all(&group).with_context(|| format!("make {}", group.display()))?;
+    fs::write(group.join("stream.jsonl"), "{\"n\":1,\"t\":1,\"m\":\"kept\"}\n").context("write a log")
+}
+
 fn image(world: &mut World) -> Result<()> {
     let arn = create(world)?;
     update(world, &arn, "2", "good", json!({}))?;
@@ -64,7 +73,12 @@ fn image(world: &mut World) -> Result<()> {
     }
     world.note("delete image");
     world.call_or_done::<DeleteMicrovmImageInput>(json!({ "imageIdentifier": arn }))?;
-    world.image(&arn, None)
+    world.image(&arn, None)?;
+    let log = world.host.data_dir.join("logs/000000000000/older/stream.jsonl");
+    if !log.is_file() {
+        bail!("{} is not where it belongs", log.display());
+    }
+    Ok(())
 }
 
 fn microvm(world: &mut World) -> Result<()> {

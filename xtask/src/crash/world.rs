@@ -37,6 +37,8 @@ pub struct Vm {
     sent: u64,
     /// It was seen asleep and has not been woken since: no crash takes it.
     asleep: bool,
+    /// It was told to sleep and has not been woken since: no crash takes it once its checkpoint is whole.
+    drowsy: bool,
 }
 
 /// Why a part of the story does not go on.
@@ -141,8 +143,9 @@ impl World {
     /// One of Suspend, Resume, Terminate. A microVM that was lost meanwhile refuses, which is found out by its state.
     pub fn ask<I: Input>(&mut self, vm: &mut Vm) -> Result<(), Stop> {
         let input = json!({ "microvmIdentifier": vm.id });
-        if I::OPERATION != api::Operation::SuspendMicrovm {
-            vm.asleep = false;
+        vm.drowsy = I::OPERATION == api::Operation::SuspendMicrovm;
+        if !vm.drowsy {
+            self.wake(vm);
         }
         match self.persist(|client| client.call::<I>(input.clone()))? {
             Ok(_) => Ok(()),
@@ -151,6 +154,12 @@ impl World {
                 Err(anyhow::anyhow!("{} was refused: {refusal}", I::OPERATION).into())
             }
         }
+    }
+
+    /// From here on it may be lost with its machine.
+    fn wake(&mut self, vm: &mut Vm) {
+        (vm.asleep, vm.drowsy) = (false, false);
+        self.host.checkpointed.remove(&vm.id);
     }
 
     /// Waits for that state.
@@ -180,7 +189,8 @@ impl World {
         if !matches!(found["state"].as_str(), Some("TERMINATING" | "TERMINATED")) {
             return Ok(found);
         }
-        if self.host.lossy() && self.host.crashes > 0 && !vm.asleep && found["stateReason"] == GONE {
+        let kept = vm.asleep || vm.drowsy && self.host.checkpointed.contains(&vm.id);
+        if self.host.lossy() && self.host.crashes > 0 && !kept && found["stateReason"] == GONE {
             return Err(Stop::Lost);
         }
         Err(anyhow::anyhow!("{} was lost: {}", vm.id, found["stateReason"]).into())
@@ -194,7 +204,8 @@ impl World {
             self.host.client()?;
             let mut curl = self.host.hearth("curl");
             curl.args([&vm.id, "/", "--fail"]);
-            (vm.sent, vm.asleep) = (vm.sent + 1, false);
+            self.wake(vm);
+            vm.sent += 1;
             let said = process::capture(&mut curl, b"", LIMIT)?;
             let answer = if said.status.success() { serde_json::from_str::<Value>(&said.stdout).ok() } else { None };
             let Some(count) = answer.and_then(|answer| answer["requests_served"].as_u64()) else {

@@ -70,7 +70,13 @@ impl Walk {
                 self.text(text, content, path);
                 Ok(())
             }
-            Shape::Integer { min, max } => self.integer(*min, *max, value, path),
+            Shape::Integer { min, max } => {
+                if value.as_i64().is_none_or(|number| i32::try_from(number).is_err()) {
+                    return Err(ApiError::unparseable());
+                }
+                self.integer(i64::from(*min), i64::from(*max), value, path)
+            }
+            Shape::Long { min, max } => self.integer(*min, *max, value, path),
             Shape::Boolean => value.as_bool().map(drop).ok_or_else(ApiError::unparseable),
             Shape::Enum(names) => {
                 let content = value.as_str().ok_or_else(ApiError::unparseable)?;
@@ -101,8 +107,8 @@ impl Walk {
         }
     }
 
-    fn integer(&mut self, min: i32, max: i32, value: &Value, path: &str) -> Result<(), ApiError> {
-        let number = value.as_i64().and_then(|number| i32::try_from(number).ok()).ok_or_else(ApiError::unparseable)?;
+    fn integer(&mut self, min: i64, max: i64, value: &Value, path: &str) -> Result<(), ApiError> {
+        let number = value.as_i64().ok_or_else(ApiError::unparseable)?;
         let shown = format!("'{number}'");
         if number < min {
             self.refuse(&shown, path, format_args!("Member must have value greater than or equal to {min}"));

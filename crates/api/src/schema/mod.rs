@@ -8,6 +8,7 @@ pub mod check;
 pub(crate) mod connectors;
 mod forms;
 pub mod inputs;
+pub(crate) mod logs;
 mod patterns;
 
 use serde_json::{Map, Value};
@@ -49,6 +50,13 @@ pub enum Shape {
         min: i32,
         /// Largest.
         max: i32,
+    },
+    /// A 64-bit integer in bounds, both inclusive.
+    Long {
+        /// Smallest.
+        min: i64,
+        /// Largest.
+        max: i64,
     },
     /// A boolean.
     Boolean,

@@ -21,12 +21,13 @@ pub(super) const IMAGE_NAME: Pattern = Pattern {
     },
 };
 
-pub(super) const LOG_GROUP: Pattern = Pattern {
-    text: r"[a-zA-Z0-9_\-/.#]+",
-    matches: |text| {
-        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-/.#".contains(&byte))
-    },
-};
+pub(super) const LOG_GROUP: Pattern =
+    Pattern { text: r"[a-zA-Z0-9_\-/.#]+", matches: |text| !text.is_empty() && is_group_text(text) };
+
+/// Could it be part of the name of a log group?
+pub(super) fn is_group_text(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-/.#".contains(&byte))
+}
 
 pub(super) const LOG_STREAM: Pattern = Pattern { text: "[^:*]*", matches: |text| !text.contains([':', '*']) };
 

@@ -66,6 +66,8 @@ impl Comparison<'_> {
                 self.same(at, "min", i64::from(*min), bound("min").unwrap_or(i64::from(i32::MIN)));
                 self.same(at, "max", i64::from(*max), bound("max").unwrap_or(i64::from(i32::MAX)));
             }
+            // Only CloudWatch Logs has these: see `model_logs.rs`.
+            Shape::Long { .. } => self.same(at, "type", "long", kind),
             Shape::Boolean => self.same(at, "type", "boolean", kind),
             Shape::Structure(members) => {
                 self.same(at, "union", false, theirs["union"].as_bool().unwrap_or(false));

@@ -10,6 +10,7 @@ use uuid::Uuid;
 pub(super) type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
+const JSON_1_1: &str = "application/x-amz-json-1.1";
 const ERROR_TYPE: HeaderName = HeaderName::from_static("x-amzn-errortype");
 
 /// How a service spells its answers.
@@ -85,6 +86,11 @@ pub(super) fn json(status: u16, body: Vec<u8>) -> Response<Body> {
     response(status, "application/json", body)
 }
 
+/// Success with a JSON body, as `logs` spells it.
+pub(super) fn json_1_1(body: Vec<u8>) -> Response<Body> {
+    response(200, JSON_1_1, body)
+}
+
 /// An XML body.
 pub(super) fn xml(status: u16, body: String) -> Response<Body> {
     response(status, "text/xml", body.into_bytes())
@@ -98,7 +104,7 @@ pub(super) fn refusal(protocol: Protocol, id: Uuid, refusal: &Refusal) -> Respon
             let body = serde_json::json!({"__type": refusal.error_type(), "message": refusal.message()});
             // This protocol answers every fault of the caller with 400.
             let status = if refusal.status() < 500 { 400 } else { refusal.status() };
-            response(status, "application/x-amz-json-1.1", body.to_string().into_bytes())
+            response(status, JSON_1_1, body.to_string().into_bytes())
         }
         Protocol::Query => query(id, refusal),
     };

@@ -1,4 +1,4 @@
-//! hearth's own route: log lines, streamed while they come. `hearth logs` reads it; CloudWatch Logs' operations are to come.
+//! hearth's own route: log lines of the caller's account, streamed while they come. `hearth logs` reads it.
 //!
 //! `GET /hearth/v1/logs?group=<group>&stream=<prefix>&after=<n>&follow=true` answers newline-delimited JSON
 //! `{"n":<number>,"t":<epoch ms>,"m":"<line>","s":"<stream>"}`: by stream, then number. `after` applies to every stream.
@@ -6,7 +6,7 @@
 use std::{convert::Infallible, sync::Arc};
 
 use api::{
-    ApiError,
+    AccountId, ApiError,
     sigv4::{Authorization, Expected, SignatureError, percent},
 };
 use bytes::Bytes;
@@ -21,9 +21,9 @@ use super::{
     Edge,
     answer::{Body, Refusal},
     dispatch::Head,
-    gate,
+    gate, logs,
 };
-use crate::logs::{Cursor, Logs, of_account};
+use crate::logs::{Cursor, Logs};
 
 /// Where the route lies.
 pub(super) const PATH: &str = "/hearth/v1/logs";
@@ -38,12 +38,9 @@ pub(super) async fn call(
 ) -> Result<Response<Body>, Refusal> {
     let expected = Expected { region: edge.region.as_str(), service: "lambda" };
     let (caller, _) = gate::admit(edge, id, head, presented, expected, body).await?;
-    let mut query = Query::read(&head.query)?;
-    let (region, account) = (&edge.region, &caller.account);
-    let group = format!("arn:{}:logs:{region}:{account}:log-group:{}", region.partition(), query.group);
-    caller.authorize("logs:FilterLogEvents", group)?;
-    query.group = of_account(edge.access.first_account(), account, &query.group);
-    let reader = Reader { logs: edge.logs.clone(), query, cursor: Cursor::default(), done: false };
+    let query = Query::read(&head.query)?;
+    logs::authorize(&caller, &edge.region, "logs:FilterLogEvents", &query.group, "")?;
+    let reader = Reader { logs: edge.logs.clone(), account: caller.account, query, cursor: Cursor::default() };
     let lines = stream::unfold(reader, |mut reader| async move {
         let chunk = reader.next().await?;
         Some((Ok::<_, Infallible>(Frame::data(chunk)), reader))
@@ -96,23 +93,21 @@ struct Shown<'a> {
 
 struct Reader {
     logs: Arc<Logs>,
+    account: AccountId,
     query: Query,
     cursor: Cursor,
-    done: bool,
 }
 
 impl Reader {
     /// The next lines as bytes; waits for them when following, ends otherwise.
     async fn next(&mut self) -> Option<Bytes> {
-        if self.done {
-            return None;
-        }
         let mut changes = self.logs.changes();
         loop {
             changes.mark_unchanged();
-            let (logs, group, prefix) = (self.logs.clone(), self.query.group.clone(), self.query.prefix.clone());
+            let (logs, account) = (self.logs.clone(), self.account.clone());
+            let (group, prefix) = (self.query.group.clone(), self.query.prefix.clone());
             let mut cursor = std::mem::take(&mut self.cursor);
-            let read = move || logs.read(&group, &prefix, &mut cursor).map(|lines| (lines, cursor));
+            let read = move || logs.read(&account, &group, &prefix, &mut cursor).map(|lines| (lines, cursor));
             let lines = match tokio::task::spawn_blocking(read).await.ok()? {
                 Ok((lines, cursor)) => {
                     self.cursor = cursor;
@@ -130,9 +125,15 @@ impl Reader {
                     out.push(b'\n');
                 }
             }
-            self.done = !self.query.follow;
-            if !out.is_empty() || self.done {
+            if !out.is_empty() {
                 return Some(out.into());
+            }
+            // All that came was before `after`: there may be more behind it.
+            if !lines.is_empty() {
+                continue;
+            }
+            if !self.query.follow {
+                return None;
             }
             changes.changed().await.ok()?;
         }

@@ -7,7 +7,7 @@
 //!     sts.rs        GetCallerIdentity, GetSessionToken     query, XML
 //!     journal.rs    hearth's own: log lines                JSON
 //!     keys.rs       hearth's own: access keys              JSON
-//!     logs.rs       nothing yet, and says so               JSON 1.1
+//!     logs.rs       CloudWatch Logs' reading side          JSON 1.1
 //!     s3/           s3s over a directory, same keys        XML
 //!   throttle.rs   who is too fast?                         for lambda
 //!   gate.rs       bounded body, SigV4 -> Caller            for all but S3, which verifies by itself
@@ -50,7 +50,7 @@ pub struct Edge {
     pub s3: s3::S3Store,
     /// The only region that signatures for other services than S3 may be scoped to.
     pub region: Region,
-    /// What `/hearth/v1/logs` reads.
+    /// What `logs` and `/hearth/v1/logs` read.
     pub logs: Arc<crate::logs::Logs>,
     /// How fast each account may go; `None`: as fast as it likes.
     pub throttle: Option<Throttle>,

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     edge::s3::S3Lookup,
     hooks::{self, Hook, Target},
-    logs::{Stream, group_of, of_account},
+    logs::{Stream, group_of},
     microvms::guest::{Guest, GuestError, identity},
     shared::{Boot, now, remove_dir},
     store::{ImageRecord, StoreError, VersionRecord},
@@ -70,9 +70,7 @@ impl Images {
         let Some((image, version)) = self.begin(arn).await? else { return Ok(()) };
         let name = format!("build/{}/{}", version.version, version.build.id);
         let group = group_of(arn.name(), version.configuration.logging.as_ref());
-        let first = &self.shared.config.file.account.0;
-        let group = group.map(|group| of_account(first, &image.account, &group));
-        let stream = group.and_then(|group| self.shared.logs.stream(&group, &name).ok());
+        let stream = group.and_then(|group| self.shared.logs.stream(arn.account(), &group, &name).ok());
         let job = Job {
             images: self,
             image: &image,
@@ -206,7 +204,8 @@ impl Job<'_> {
         let uri = self.version.configuration.code_artifact.s3();
         self.log.line(&format!("[hearth] fetching {uri}"));
         let artifact = self.work_dir.join("artifact.zip");
-        match self.images.shared.s3.fetch(uri.bucket(), uri.key(), &artifact).await {
+        let account = &self.image.account;
+        match self.images.shared.s3.fetch(account, uri.bucket(), uri.key(), &artifact).await {
             Ok(bytes) => {
                 self.log.line(&format!("[hearth] {bytes} bytes"));
                 Ok(artifact)

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     hooks::{self, Hook, HookError, Target, iso8601},
-    logs::{Stream, group_of, of_account},
+    logs::{Stream, group_of},
     shared::{Shared, now, remove_dir},
     store::MicrovmRecord,
 };
@@ -217,7 +217,6 @@ impl Driver {
     /// The stream of this microVM (spec 12.1); `None` when logging is off or impossible.
     fn log(&self, record: &MicrovmRecord) -> Option<Arc<Stream>> {
         let group = group_of(record.image_arn.name(), record.logging.as_ref())?;
-        let group = of_account(&self.shared.config.file.account.0, &record.account, &group);
         let stream = match &record.logging {
             Some(api::Logging::CloudWatch(api::CloudWatchLogging { log_stream: Some(name), .. })) => name.clone(),
             _ => {
@@ -225,7 +224,7 @@ impl Driver {
                 format!("{}[{}]{}", started.strftime("%Y/%m/%d"), record.version, record.id)
             }
         };
-        match self.shared.logs.stream(&group, &stream) {
+        match self.shared.logs.stream(&record.account, &group, &stream) {
             Ok(stream) => Some(stream),
             Err(error) => {
                 tracing::error!(microvm = %record.id, %error, "the log stream cannot be opened");

@@ -27,6 +27,9 @@ pub fn error_body(kind: ErrorKind, message: &str) -> Value {
 pub fn error_status(kind: ErrorKind) -> u16 {
     match kind {
         ErrorKind::Validation | ErrorKind::InvalidParameterValue | ErrorKind::Serialization => 400,
+        // Of connectors and of logs.
+        ErrorKind::NetworkConnectorLimitExceeded | ErrorKind::InvalidParameter => 400,
+        ErrorKind::ServiceUnavailable => 500,
         ErrorKind::ServiceQuotaExceeded => 402,
         ErrorKind::AccessDenied => 403,
         ErrorKind::ResourceNotFound | ErrorKind::UnknownOperation => 404,

@@ -145,6 +145,7 @@ fn value_probes(shape: &Shape, value: &Value, path: &str) -> Vec<Probe> {
     match shape {
         Shape::Text(text) => probes.texts(text, value.as_str().unwrap()),
         Shape::Integer { min, max } => probes.integers(i64::from(*min), i64::from(*max)),
+        Shape::Long { .. } => unreachable!("only logs have these"),
         Shape::Boolean => {
             probes.inside("true", json!(true));
             probes.inside("false", json!(false));

@@ -22,6 +22,7 @@ use server::{
     Store,
     edge::{self, Edge, s3::S3Store},
     keys::AccessKeys,
+    logs::Logs,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -36,6 +37,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub stub: Arc<Stub>,
     pub s3: S3Store,
+    pub logs: Arc<Logs>,
     pub access: Arc<AccessKeys>,
     pub dir: tempfile::TempDir,
     pub shutdown: CancellationToken,
@@ -57,20 +59,21 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let access = access_keys(dir.path()).await;
         let keys = Arc::new(TwoKeys(access.clone()));
-        let s3 = S3Store::new(&dir.path().join("s3"), keys.clone(), &S3Store::BASE_DOMAINS).unwrap();
+        let s3 = S3Store::new(&dir.path().join("s3"), keys.clone(), &S3Store::BASE_DOMAINS, "aws").unwrap();
         let stub = Stub::new();
+        let logs = Logs::new(dir.path().join("logs"), vec![7; 32]).unwrap();
         let edge = Edge {
             keys,
             access: access.clone(),
             operations: Arc::clone(&stub) as _,
             s3: s3.clone(),
             region: "us-east-1".parse().unwrap(),
-            logs: server::logs::Logs::new(dir.path().join("logs")).unwrap(),
+            logs: Arc::clone(&logs),
             throttle,
         };
         let shutdown = CancellationToken::new();
         let task = tokio::spawn(edge::serve(listener, tls, Arc::new(edge), shutdown.clone()));
-        Server { address, stub, s3, access, dir, shutdown, task }
+        Server { address, stub, s3, logs, access, dir, shutdown, task }
     }
 
     pub fn call<'a>(&'a self, method: &'a str, path: &'a str) -> Call<'a> {

@@ -222,3 +222,34 @@ async fn log_lines_need_a_permission() {
         assert_eq!(call.send().await.status, status, "{group}");
     }
 }
+
+#[tokio::test]
+async fn cloudwatch_logs_asks_for_permission() {
+    let server = Server::start().await;
+    let group = "arn:aws:logs:us-east-1:111122223333:log-group:/aws/lambda-microvms/demo";
+    for (name, allow, deny, refused) in [
+        // Each form of a group's ARN that policies use.
+        ("whole", group.to_owned(), None, vec![]),
+        ("within", format!("{group}:*"), None, vec![]),
+        ("stream", format!("{group}:log-stream:a"), None, vec!["DescribeLogStreams", "FilterLogEvents"]),
+        ("other", format!("{group}x"), None, vec!["DescribeLogStreams", "GetLogEvents", "FilterLogEvents"]),
+        ("denied", "*".to_owned(), Some(format!("{group}:log-stream:a")), vec!["GetLogEvents"]),
+    ] {
+        let mut statements = vec![json!({"Effect": "Allow", "Action": "logs:*", "Resource": allow})];
+        statements.extend(deny.map(|deny| json!({"Effect": "Deny", "Action": "*", "Resource": deny})));
+        let policy = json!({"Statement": statements}).to_string();
+        let reader = create(&server, json!({"user": name, "policy": policy})).await;
+        for operation in ["DescribeLogStreams", "GetLogEvents", "FilterLogEvents"] {
+            let body = match operation {
+                "GetLogEvents" => json!({"logGroupName": "/aws/lambda-microvms/demo", "logStreamName": "a"}),
+                _ => json!({"logGroupName": "/aws/lambda-microvms/demo"}),
+            };
+            let (target, body) = (format!("Logs_20140328.{operation}"), body.to_string());
+            let call = server.call("POST", "/").service("logs").key(&reader.id, &reader.secret).body(body.as_bytes());
+            let said = call.header("x-amz-target", &target).send().await.json();
+            // Nothing was written: whoever may look finds no group.
+            let kind = if refused.contains(&operation) { "AccessDeniedException" } else { "ResourceNotFoundException" };
+            assert_eq!(said["__type"], kind, "{name} {operation}: {said}");
+        }
+    }
+}

@@ -5,6 +5,7 @@
 mod client;
 mod connectors;
 mod keys;
+mod logs;
 mod s3;
 mod stub;
 mod throttle;
@@ -261,12 +262,4 @@ async fn sts_knows_the_account() {
     let unknown = ask(b"Action=GetCallerIdentity").key("AKIAUNKNOWN", SECRET).send().await;
     assert_eq!(unknown.status, 403);
     assert!(unknown.text().contains("<Code>InvalidClientTokenId</Code>"));
-}
-
-#[tokio::test]
-async fn logs_say_that_they_are_elsewhere() {
-    let server = Server::start().await;
-    let call = server.call("POST", "/").service("logs").header("x-amz-target", "Logs_20140328.GetLogEvents");
-    let answer = call.body(b"{}").send().await;
-    assert_eq!((answer.status, answer.json()["__type"].as_str()), (400, Some("UnknownOperationException")));
 }

@@ -4,7 +4,7 @@ use server::edge::s3::S3Lookup;
 
 use crate::{
     client::{Answer, Call, Server},
-    stub::SECRET,
+    stub::{ACCOUNT, OTHER_ACCOUNT, OTHER_KEY, SECRET},
 };
 
 fn call<'a>(server: &'a Server, method: &'a str, path: &'a str) -> Call<'a> {
@@ -57,8 +57,10 @@ async fn buckets_keep_their_rules() {
     assert_eq!(code(&call(&server, "DELETE", "/demo").send().await), "409 BucketNotEmpty");
     assert_eq!(call(&server, "DELETE", "/demo/a/artifact.zip").send().await.status, 204);
     assert_eq!(call(&server, "DELETE", "/demo").send().await.status, 204);
-    let left: Vec<_> =
-        std::fs::read_dir(server.dir.path().join("s3")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let left: Vec<_> = std::fs::read_dir(server.dir.path().join("s3").join(ACCOUNT))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
     assert!(left.is_empty(), "{left:?}");
 }
 
@@ -118,20 +120,54 @@ async fn a_body_that_was_not_signed_is_not_kept() {
 
 #[tokio::test]
 async fn the_builder_fetches_artifacts() {
+    let ours = ACCOUNT.parse().unwrap();
     let server = with_object().await;
     let to = server.dir.path().join("fetched");
-    assert_eq!(server.s3.fetch("demo", "a/artifact.zip", &to).await.unwrap(), 3);
+    assert_eq!(server.s3.fetch(&ours, "demo", "a/artifact.zip", &to).await.unwrap(), 3);
     assert_eq!(std::fs::read(&to).unwrap(), b"zip");
     let again = server.dir.path().join("again");
     for (bucket, key) in [("none", "a/artifact.zip"), ("..", "x"), ("", "x"), (".demo", "x")] {
-        let error = server.s3.fetch(bucket, key, &again).await.unwrap_err();
+        let error = server.s3.fetch(&ours, bucket, key, &again).await.unwrap_err();
         assert!(matches!(error, S3Lookup::NoSuchBucket(_)), "{error}");
     }
     for key in ["none", "a", "a/artifact.zip/b", "../demo/a/artifact.zip", "/etc/passwd", &"k".repeat(5000)] {
-        let error = server.s3.fetch("demo", key, &again).await.unwrap_err();
+        let error = server.s3.fetch(&ours, "demo", key, &again).await.unwrap_err();
         assert!(matches!(error, S3Lookup::NoSuchKey { .. }), "{error}");
     }
     assert!(!again.exists());
-    let error = server.s3.fetch("demo", "a/artifact.zip", &to).await.unwrap_err();
+    let error = server.s3.fetch(&ours, "demo", "a/artifact.zip", &to).await.unwrap_err();
     assert!(matches!(error, S3Lookup::Io { what: "cannot create", .. }), "{error}");
+}
+
+#[tokio::test]
+async fn accounts_have_buckets_of_the_same_name_and_never_see_each_other_s() {
+    let server = with_object().await;
+    let (ours, theirs) = (ACCOUNT.parse().unwrap(), OTHER_ACCOUNT.parse().unwrap());
+    let other = |method, path| call(&server, method, path).key(OTHER_KEY, SECRET);
+    assert_eq!(code(&other("GET", "/demo/a/artifact.zip").send().await), "404 NoSuchBucket");
+    assert_eq!(code(&other("HEAD", "/demo").send().await), "404 ");
+    assert!(!other("GET", "/").send().await.text().contains("<Bucket>"));
+    let error = server.s3.fetch(&theirs, "demo", "a/artifact.zip", &server.dir.path().join("x")).await.unwrap_err();
+    assert!(matches!(error, S3Lookup::NoSuchBucket(_)), "{error}");
+
+    assert_eq!(other("PUT", "/demo").send().await.status, 200);
+    assert_eq!(other("PUT", "/demo/a/artifact.zip").body(b"theirs").send().await.status, 200);
+    assert_eq!(other("PUT", "/only-theirs").send().await.status, 200);
+    assert_eq!(call(&server, "GET", "/demo/a/artifact.zip").send().await.text(), "zip");
+    assert!(!call(&server, "GET", "/").send().await.text().contains("only-theirs"));
+    for path in ["/only-theirs", &format!("/{OTHER_ACCOUNT}"), "/../demo", &format!("/..%2F{OTHER_ACCOUNT}/demo/a")] {
+        let answer = call(&server, "GET", path).send().await;
+        assert!((400..500).contains(&answer.status), "{path}: {}", answer.text());
+    }
+    for source in ["only-theirs/a".to_owned(), format!("{OTHER_ACCOUNT}/demo/a/artifact.zip")] {
+        let copy = call(&server, "PUT", "/demo/copy").header("x-amz-copy-source", &source).send().await;
+        assert!((400..500).contains(&copy.status), "{source}: {}", copy.text());
+    }
+    for (account, content) in [(ours, "zip"), (theirs, "theirs")] {
+        let to = server.dir.path().join(content);
+        server.s3.fetch(&account, "demo", "a/artifact.zip", &to).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&to).unwrap(), content);
+    }
+    assert_eq!(other("DELETE", "/demo/a/artifact.zip").send().await.status, 204);
+    assert_eq!(call(&server, "GET", "/demo/a/artifact.zip").send().await.text(), "zip");
 }

@@ -17,6 +17,9 @@ use uuid::Uuid;
 pub const KEY: &str = "AKIAHEARTH00000EDGE1";
 pub const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 pub const ACCOUNT: &str = "111122223333";
+/// A second account, and its key; the secret is the same.
+pub const OTHER_ACCOUNT: &str = "444455556666";
+pub const OTHER_KEY: &str = "AKIAHEARTH00000EDGE2";
 
 /// The real keys, which hold [`KEY`], and one of another account's root.
 pub struct TwoKeys(pub Arc<AccessKeys>);
@@ -24,10 +27,10 @@ pub struct TwoKeys(pub Arc<AccessKeys>);
 #[async_trait]
 impl Keys for TwoKeys {
     async fn secret(&self, access_key_id: &str) -> Option<Credential> {
-        if access_key_id != "AKIAHEARTH00000EDGE2" {
+        if access_key_id != OTHER_KEY {
             return self.0.secret(access_key_id).await;
         }
-        let account: AccountId = "444455556666".parse().unwrap();
+        let account: AccountId = OTHER_ACCOUNT.parse().unwrap();
         let identity = Arc::new(Identity::new("aws", account.clone(), User::Root, Vec::new()));
         Some(Credential { secret: Sensitive::new(SECRET.to_owned()), account, identity, temporary: false })
     }

@@ -30,7 +30,7 @@ use s3s_fs::FileSystem;
 
 use super::names::{self, KeyError};
 
-/// The object store's files.
+/// One account's files.
 pub(super) struct Backend {
     files: FileSystem,
     root: PathBuf,

@@ -1,8 +1,11 @@
 //! The embedded object store: S3's protocol by `s3s`, over a directory by `s3s-fs`, with rules of our own in between.
 //!
-//! `<dir>/<bucket>/<key>` is the object; side files with metadata stand hidden in `<dir>`. All keys of the server may use all
-//! buckets.
+//! `<dir>/<account>/<bucket>/<key>` is the object; side files with metadata stand hidden in `<dir>/<account>`. Buckets belong
+//! to the account of the key that a request is signed with: two accounts can have buckets of the same name, and never see
+//! each other's.
 
+mod access;
+mod accounts;
 mod backend;
 mod host;
 mod names;
@@ -14,6 +17,7 @@ use std::{
     sync::Arc,
 };
 
+use api::AccountId;
 use futures::FutureExt;
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -71,16 +75,22 @@ pub struct S3OpenError {
 
 impl S3Store {
     /// Opens the store in `dir`, which is created when missing. `base_domains` are the host names under which
-    /// `<bucket>.<domain>` is a bucket, such as [`S3Store::BASE_DOMAINS`]; on any other host buckets are in the path.
+    /// `<bucket>.<domain>` is a bucket, such as [`S3Store::BASE_DOMAINS`]; on any other host buckets are in the path. `partition` is
+    /// that of the ARNs in policies, such as `aws`.
     ///
     /// # Errors
     /// When the directory cannot be made or read.
-    pub fn new(dir: &Path, keys: Arc<dyn Keys>, base_domains: &[&str]) -> Result<Self, S3OpenError> {
+    pub fn new(
+        dir: &Path,
+        keys: Arc<dyn Keys>,
+        base_domains: &[&str],
+        partition: &'static str,
+    ) -> Result<Self, S3OpenError> {
         let failed = |reason: String| S3OpenError { dir: dir.to_owned(), reason };
         std::fs::create_dir_all(dir).map_err(|error| failed(error.to_string()))?;
         let root = dir.canonicalize().map_err(|error| failed(error.to_string()))?;
-        let backend = backend::Backend::new(&root).map_err(|error| failed(format!("{error:?}")))?;
-        let mut builder = S3ServiceBuilder::new(backend);
+        let mut builder = S3ServiceBuilder::new(accounts::Accounts::new(root.clone(), Arc::clone(&keys)));
+        builder.set_access(access::Policies::new(Arc::clone(&keys), partition));
         builder.set_auth(KeysAuth(keys));
         builder.set_host(host::Hosts::new(base_domains));
         Ok(S3Store { root, service: builder.build() })
@@ -105,50 +115,55 @@ impl S3Store {
         )
     }
 
-    /// Copies an object to the file `to`, which must not exist; returns its size in bytes. A concurrent upload does not
+    /// Copies an object of an account to the file `to`, which must not exist; returns its size in bytes. A concurrent upload does not
     /// mix in: the copy is of the old or of the new object. On failure no file is left.
     ///
     /// # Errors
     /// See [`S3Lookup`].
-    pub async fn fetch(&self, bucket: &str, key: &str, to: &Path) -> Result<u64, S3Lookup> {
-        let (store, bucket, key, to) = (self.clone(), bucket.to_owned(), key.to_owned(), to.to_owned());
-        let copy = tokio::task::spawn_blocking(move || store.copy(bucket, key, &to));
+    pub async fn fetch(&self, account: &AccountId, bucket: &str, key: &str, to: &Path) -> Result<u64, S3Lookup> {
+        let (root, bucket, key, to) = (self.dir(account), bucket.to_owned(), key.to_owned(), to.to_owned());
+        let copy = tokio::task::spawn_blocking(move || copy(&root, bucket, key, &to));
         copy.await.unwrap_or_else(|error| {
-            let path = self.root.clone();
+            let path = self.dir(account);
             Err(S3Lookup::Io { what: "cannot copy from", path, source: io::Error::other(error) })
         })
     }
 
-    fn copy(&self, bucket: String, key: String, to: &Path) -> Result<u64, S3Lookup> {
-        let (path, mut from) = self.open(bucket, key)?;
-        let failed = |what, path: &Path| {
-            let path = path.to_owned();
-            move |source| S3Lookup::Io { what, path, source }
-        };
-        let mut file = std::fs::File::create_new(to).map_err(failed("cannot create", to))?;
-        io::copy(&mut from, &mut file).map_err(|source| {
-            // The error that matters is the copy's; a file that cannot be removed either is beyond help.
-            let _ = std::fs::remove_file(to);
-            let what = "cannot copy the object to";
-            let path = if source.kind() == io::ErrorKind::StorageFull { to } else { &path };
-            failed(what, path)(source)
-        })
+    /// Everything of one account lies here.
+    fn dir(&self, account: &AccountId) -> PathBuf {
+        self.root.join(account.as_str())
     }
+}
 
-    fn open(&self, bucket: String, key: String) -> Result<(PathBuf, std::fs::File), S3Lookup> {
-        if !names::bucket_fits(&bucket) || !self.root.join(&bucket).is_dir() {
-            return Err(S3Lookup::NoSuchBucket(bucket));
-        }
-        if names::check_key(&bucket, &key).is_err() {
-            return Err(S3Lookup::NoSuchKey { bucket, key });
-        }
-        let path = self.root.join(&bucket).join(&key);
-        match std::fs::File::open(&path) {
-            Ok(file) if path.is_file() => Ok((path, file)),
-            Ok(_) => Err(S3Lookup::NoSuchKey { bucket, key }),
-            Err(source) if names::is_absent(&source) => Err(S3Lookup::NoSuchKey { bucket, key }),
-            Err(source) => Err(S3Lookup::Io { what: "cannot read", path, source }),
-        }
+fn copy(root: &Path, bucket: String, key: String, to: &Path) -> Result<u64, S3Lookup> {
+    let (path, mut from) = open(root, bucket, key)?;
+    let failed = |what, path: &Path| {
+        let path = path.to_owned();
+        move |source| S3Lookup::Io { what, path, source }
+    };
+    let mut file = std::fs::File::create_new(to).map_err(failed("cannot create", to))?;
+    io::copy(&mut from, &mut file).map_err(|source| {
+        // The error that matters is the copy's; a file that cannot be removed either is beyond help.
+        let _ = std::fs::remove_file(to);
+        let what = "cannot copy the object to";
+        let path = if source.kind() == io::ErrorKind::StorageFull { to } else { &path };
+        failed(what, path)(source)
+    })
+}
+
+fn open(root: &Path, bucket: String, key: String) -> Result<(PathBuf, std::fs::File), S3Lookup> {
+    if !names::bucket_fits(&bucket) || !root.join(&bucket).is_dir() {
+        return Err(S3Lookup::NoSuchBucket(bucket));
+    }
+    if names::check_key(&bucket, &key).is_err() {
+        return Err(S3Lookup::NoSuchKey { bucket, key });
+    }
+    let path = root.join(&bucket).join(&key);
+    match std::fs::File::open(&path) {
+        Ok(file) if path.is_file() => Ok((path, file)),
+        Ok(_) => Err(S3Lookup::NoSuchKey { bucket, key }),
+        Err(source) if names::is_absent(&source) => Err(S3Lookup::NoSuchKey { bucket, key }),
+        Err(source) => Err(S3Lookup::Io { what: "cannot read", path, source }),
     }
 }
 

@@ -156,6 +156,7 @@ impl Generator {
         match shape {
             Shape::Text(text) => self.text(name, text, pool).into(),
             Shape::Integer { min, max } => self.integer(name, *min, *max).into(),
+            Shape::Long { min, max } => self.rng.i64(*min..=*max).into(),
             Shape::Boolean => self.rng.bool().into(),
             Shape::Enum(names) => self.one(names).into(),
             Shape::Structure(members) => self.members(members, pool),
