@@ -4,6 +4,7 @@ mod appendix_b;
 mod bench;
 mod build;
 mod check;
+mod crash;
 mod demo;
 mod fuzz;
 mod node;
@@ -30,6 +31,8 @@ struct Cli {
 enum Task {
     /// The walkthrough, end to end, on real microVMs, with the AWS CLI
     Demo(demo::Demo),
+    /// Kill the server at every crash point, and see that nothing is lost or left over
+    Crash(crash::Crash),
     /// Every test
     Test(test::Test),
     /// Formatting, lints, documentation, with warnings as errors; a short fuzz of the API
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
     }
     let outcome = match Cli::parse().task {
         Task::Demo(demo) => demo.run(),
+        Task::Crash(crash) => crash.run(),
         Task::Test(test) => test.run(),
         Task::Check => check::run(),
         Task::Fuzz(fuzz) => fuzz.run(),

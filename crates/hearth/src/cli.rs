@@ -23,6 +23,8 @@ pub enum Command {
     Serve(verbs::serve::Serve),
     /// Tell what this host lacks, and install it
     Doctor(verbs::doctor::Doctor),
+    /// Compare a server's records with its files
+    Check(verbs::check::Check),
     /// Print the exports that point the AWS CLI and SDKs here
     Env(verbs::env::Env),
     /// Make an image of a directory or zip with a Dockerfile
@@ -55,6 +57,7 @@ impl Command {
             match self {
                 Command::Serve(verb) => verb.run().await,
                 Command::Doctor(verb) => verb.run().await,
+                Command::Check(verb) => verb.run().await,
                 Command::Env(verb) => verb.run().await,
                 Command::Build(verb) => verb.run().await,
                 Command::Run(verb) => verb.run().await,
@@ -103,6 +106,7 @@ mod tests {
         assert!(Cli::try_parse_from(serve.split(' ')).is_ok());
         for line in [
             "hearth doctor --fix",
+            "hearth check --data-dir D",
             "hearth env --data-dir D --wait 5",
             "hearth run hello --idle 300",
             "hearth ls --json",

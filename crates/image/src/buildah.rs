@@ -138,9 +138,11 @@ impl Shared {
     ) -> Result<Built, BuildError> {
         let context = sandbox.path("context");
         let unpacked = artifact.unpack(&context, FIRST_ID, &self.settings.limits, &|| switch.is_off())?;
+        crash::point("dockerfile: artifact unpacked");
         line(&format!("artifact: {} files, {} bytes unpacked", unpacked.files, unpacked.bytes));
         let dockerfile = beginning(&context.join("Dockerfile"))?;
         let image = self.containerfile(&dockerfile, sandbox, line)?;
+        crash::point("dockerfile: container image built");
         let inspected = self.inspect(&image, sandbox)?;
         let configured = config::container(&inspected, &request.env, request.additional_capabilities_all)?;
         let began = Instant::now();

@@ -28,6 +28,7 @@ fn check(request: &BuildRequest, log: &dyn BuildLog) -> Result<Built, BuildError
     let _artifact = Artifact::open(&request.artifact, &Limits::default())?;
     log.line("artifact: a zip with a Dockerfile at its root");
     log.line("fake engine: the Dockerfile is not built and the root disk is empty");
+    crash::point("dockerfile: artifact checked");
     disk::sparse(&request.image_dir.join(ROOT_DISK), request.disk_mib)?;
     let mut env = vec![("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned())];
     env.retain(|(name, _)| request.env.iter().all(|(other, _)| other != name));

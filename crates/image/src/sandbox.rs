@@ -168,6 +168,7 @@ impl<'a> Sandbox<'a> {
         })?;
         let watched = process.pidfd.try_clone().map_err(|error| BuildError::io("watch", self.work, &error))?;
         self.switch.set(Some(watched));
+        crash::point("dockerfile: sandbox runs");
         let limit = command.limit.map(|limit| Instant::now() + limit);
         let due = limit.map_or(self.deadline, |limit| limit.min(self.deadline));
         let mut lines = Lines::new(&self.secrets, line);

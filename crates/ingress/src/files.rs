@@ -32,10 +32,10 @@ impl FileError {
 }
 
 /// Writes `bytes` to `path` with `mode`, through a neighbour, fsync and rename: after a power cut the file is the old one
-/// or the new one. Replaces what is there.
+/// or the new one. Replaces what is there, and the neighbour that a writer who was killed has left. One writer at a time.
 pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     let mut neighbour = path.as_os_str().to_owned();
-    neighbour.push(format!(".{}.new", std::process::id()));
+    neighbour.push(".new");
     let neighbour = PathBuf::from(neighbour);
     let written = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&neighbour).and_then(
         |mut file| {
@@ -45,11 +45,13 @@ pub fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError
             file.sync_all()
         },
     );
+    crash::point("file: written beside");
     if let Err(error) = written.and_then(|()| fs::rename(&neighbour, path)) {
         // Best effort: the error that matters is the first one.
         let _ = fs::remove_file(&neighbour);
         return Err(FileError::io("write", path)(error));
     }
+    crash::point("file: renamed");
     match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
         Some(parent) => fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(FileError::io("sync", parent)),
         None => Ok(()),

@@ -26,12 +26,15 @@ pub fn settle(dir: &Path, account: &AccountId) -> io::Result<()> {
         for name in entries.iter().filter(|name| *name != MOVING) {
             fs::create_dir_all(&moving)?;
             fs::rename(dir.join(name), moving.join(name))?;
+            crash::point("layout: moved aside");
         }
         File::create_new(&mark)?;
+        crash::point("layout: marked");
         File::open(dir)?.sync_all()?;
     }
     if moving.try_exists()? {
         fs::rename(&moving, dir.join(account.as_str()))?;
+        crash::point("layout: given to the account");
         File::open(dir)?.sync_all()?;
         tracing::info!(dir = %dir.display(), %account, "what an older hearth left here belongs to this account now");
     }

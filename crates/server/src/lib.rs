@@ -12,6 +12,7 @@
 //! ```
 
 mod by_account;
+pub mod check;
 pub mod config;
 mod connectors;
 pub mod edge;

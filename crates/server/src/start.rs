@@ -111,11 +111,13 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
         fs::create_dir_all(dir).map_err(at("cannot create", dir))?;
     }
     let _lock = lock(&run_dir).await?;
+    crash::point("start: locked");
     let account = config.file.account.0.clone();
     for name in ["s3", "logs"] {
         let dir = data_dir.join(name);
         by_account::settle(&dir, &account).map_err(at("cannot sort by account", &dir))?;
     }
+    crash::point("start: files sorted by account");
     // What others on this host have no business in: records with secrets, objects, output, memory. The CA must stay readable.
     for name in ["s3", "logs", "images", "microvms", "builds"] {
         private_dir(&data_dir.join(name))?;
@@ -135,13 +137,17 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let ca = Arc::new(LocalCa::load_or_create(&ca_dir).map_err(part)?);
     let bundle = ca_dir.join("bundle.pem");
     ca.bundle(BuildahSettings::host_ca_bundle().as_deref(), &bundle).map_err(part)?;
+    crash::point("start: authority there");
     let tls = tls(&config, &ca)?;
     let tokens = Arc::new(TokenKeys::load_or_create(&data_dir.join("token-keys.json")).map_err(part)?);
+    crash::point("start: token keys there");
     let store_path = data_dir.join("hearth.db");
     private_file(&store_path)?;
     let store = Store::open(&store_path).await?;
+    crash::point("start: store open");
     let partition = config.file.region.0.partition();
     let keys = AccessKeys::load(store.clone(), &data_dir, account.clone(), partition).await.map_err(part)?;
+    crash::point("start: access keys there");
     let s3 = S3Store::new(&data_dir.join("s3"), keys.clone(), &S3Store::BASE_DOMAINS, config.file.region.0.partition())
         .map_err(part)?;
     let logs_dir = logs::dir_of(&data_dir);
@@ -174,7 +180,9 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
         boot: tools.boot,
     });
     let microvms = Microvms::load(shared.clone()).await?;
+    crash::point("start: microvms taken up");
     let images = Images::load(shared.clone()).await?;
+    crash::point("start: images taken up");
     let connectors = Connectors::load(store.clone(), region.clone(), shared.cursors.clone()).await?;
     let operations = Arc::new(ControlPlane {
         images: images.clone(),
@@ -200,6 +208,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
         ca_bundle: bundle,
     };
     write_whole(&ready_file, &serde_json::to_vec(&ready).map_err(part)?).map_err(at("cannot write", &ready_file))?;
+    crash::point("start: ready");
     tracing::info!(api = ready.api_url, ingress = %ingress_address, ca = %ca.path().display(), "ready");
 
     shutdown.await;
@@ -277,6 +286,7 @@ async fn lock(run_dir: &Path) -> Result<fs::File, ServeError> {
 fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
     let partial = path.with_extension("partial");
     fs::write(&partial, content)?;
+    crash::point("ready file: written beside");
     fs::rename(partial, path)
 }
 

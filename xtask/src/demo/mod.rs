@@ -5,11 +5,11 @@
 
 mod clones;
 mod end;
-mod footprint;
+pub mod footprint;
 mod image;
 mod launch;
 mod measure;
-mod processes;
+pub mod processes;
 mod report;
 mod requests;
 pub mod scene;

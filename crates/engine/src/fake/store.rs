@@ -105,7 +105,9 @@ pub(super) fn write_save(dir: &Path, content: &MachineFile) -> Result<u64, Engin
         fs::create_dir_all(&temporary)?;
         let bytes = write_new(&temporary.join(MACHINE), content)?;
         sync(&temporary)?;
+        crash::point("save: filled beside");
         renameat_with(CWD, &temporary, CWD, dir, RenameFlags::NOREPLACE)?;
+        crash::point("save: renamed");
         sync(parent(dir))?;
         Ok(bytes)
     };

@@ -245,9 +245,12 @@ fn whole(dir: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), E
             _ => {}
         }
         fs::create_dir_all(&partial)?;
+        crash::point("save: begun");
         fill(&partial)?;
         File::open(&partial)?.sync_all()?;
+        crash::point("save: filled beside");
         fs::rename(&partial, dir)?;
+        crash::point("save: renamed");
         File::open(dir.parent().unwrap_or(Path::new("/")))?.sync_all()
     };
     make().map_err(|e| {

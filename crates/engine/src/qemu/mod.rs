@@ -136,6 +136,7 @@ impl QemuEngine {
         .await?;
         let known = self.known.clone();
         let machine = QemuMachine::attach_new(started, &spec.machine_dir, &spec.image_dir, sheet, false, known).await?;
+        crash::point("machine: monitor answers");
         let loaded = match pages {
             None => machine.load("/image/sealed/device-state", None).await,
             Some(pages) => machine.load("/vm/device-state", Some(pages)).await,

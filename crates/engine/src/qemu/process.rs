@@ -112,7 +112,9 @@ impl Launch<'_> {
         command.env_clear().stdin(Stdio::null()).stdout(log).stderr(stderr);
         let keep = [qmp.as_raw_fd(), agent.as_raw_fd()].into_iter().chain(kvm_fd).collect();
         sys::enter_on_exec(&mut command, self.jail(uid, keep)?);
+        crash::point("machine: sockets made");
         let child = command.spawn().map_err(|e| EngineError::io("start QEMU in the jail at", self.root, e))?;
+        crash::point("machine: process started");
         let stream = connect(self.machine_dir, QMP_SOCKET).map_err(at)?;
         Ok(Started { pid: child.id(), qmp: stream })
     }

@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod build;
+pub mod check;
 pub mod curl;
 pub mod doctor;
 pub mod env;

@@ -80,7 +80,9 @@ impl Images {
             work_dir: self.shared.build_dir(version.build.id),
         };
         let outcome = job.run().await;
+        crash::point("build: steps done");
         let outcome = job.clean_up(outcome).await;
+        crash::point("build: cleaned up");
         if outcome.as_ref().is_err_and(|failure| failure.stopped) {
             return Ok(());
         }
@@ -140,10 +142,14 @@ struct Sealed {
 impl Job<'_> {
     async fn run(&self) -> Result<Sealed, Failure> {
         self.clear().await?;
+        crash::point("build: cleared");
         tokio::fs::create_dir_all(&self.image_dir).await.map_err(|e| EngineError::io("create", &self.image_dir, e))?;
         tokio::fs::create_dir_all(&self.work_dir).await.map_err(|e| EngineError::io("create", &self.work_dir, e))?;
+        crash::point("build: directories made");
         let artifact = self.fetch().await?;
+        crash::point("build: artifact fetched");
         let built = self.dockerfile(artifact).await?;
+        crash::point("build: root disk written");
         let mut sealed = self.snapshot(&built).await.map_err(|mut failure| {
             failure.snapshot =
                 Some(SnapshotBuild { code_install_size_in_bytes: Some(built.code_bytes), ..SnapshotBuild::default() });
@@ -160,6 +166,7 @@ impl Job<'_> {
         for name in [BUILDER, VALIDATOR] {
             self.images.shared.engine.reclaim(&self.machine_dir(name)).await?;
         }
+        crash::point("clear: machines ended");
         for dir in [&self.work_dir, &self.image_dir] {
             remove_dir(dir.clone()).await.map_err(|e| EngineError::io("clear", dir, e))?;
         }
@@ -264,8 +271,10 @@ impl Job<'_> {
         let machine_dir = self.machine_dir(BUILDER);
         let spec = BootSpec { image_dir: self.image_dir.clone(), machine_dir, hardware, kernel, initrd };
         let machine = shared.engine.boot(spec).await?;
+        crash::point("build: machine boots");
         let sealed = self.unless_stopped(self.freeze(machine.as_ref(), built)).await;
         machine.kill().await?;
+        crash::point("build: machine ended");
         let sealed = sealed?;
         self.log
             .line(&format!("[hearth] snapshot taken {:.1} s after the boot began", started.elapsed().as_secs_f64()));
@@ -287,6 +296,7 @@ impl Job<'_> {
         self.log.line(&format!("[hearth] starting {:?}", built.container.argv));
         let container = wire::Container { hostname: "localhost".into(), ..built.container.clone() };
         guest.agent.start(container).await?;
+        crash::point("build: container started");
         tokio::select! {
             ready = self.ready(&guest, built) => ready?,
             code = guest.exited() => return Err(Failure::exited(code)),
@@ -294,8 +304,11 @@ impl Job<'_> {
         }
         guest.agent.quiesce().await?;
         let events = guest.release().await;
+        crash::point("build: guest released");
         machine.pause().await?;
+        crash::point("build: machine paused");
         let saved = machine.save(&self.image_dir.join(SEALED)).await?;
+        crash::point("build: sealed");
         let snapshot = SnapshotBuild {
             memory_snapshot_size_in_bytes: Some(saved.memory_bytes),
             disk_snapshot_size_in_bytes: Some(saved.disk_bytes),
@@ -348,9 +361,11 @@ impl Job<'_> {
         let machine_dir = self.machine_dir(VALIDATOR);
         let spec = RestoreSpec { image_dir: self.image_dir.clone(), machine_dir, saved_dir: None };
         let machine = self.images.shared.engine.restore(spec).await?;
+        crash::point("validate: copy restored");
         let within = Duration::from_secs(seconds.into());
         let outcome = self.unless_stopped(self.validate_copy(machine.as_ref(), events, port, within)).await;
         machine.kill().await?;
+        crash::point("validate: copy ended");
         outcome
     }
 

@@ -248,6 +248,7 @@ impl Images {
 
     async fn remove(&self, image: ImageRecord) {
         let removed = remove_dir(self.shared.image_dir(image.id)).await.map_err(|error| error.to_string());
+        crash::point("delete image: files removed");
         let _writer = self.writer.lock().await;
         let forgotten = match removed {
             Ok(()) => self.shared.store.delete_image(image.id).await.map_err(|error| error.to_string()),

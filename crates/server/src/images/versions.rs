@@ -99,6 +99,7 @@ impl Images {
         for version in store.all_versions(image.id).await.map_err(text)?.iter().filter(|version| version.deleting) {
             let dir = self.shared.image_dir(image.id).join(version.version.to_string());
             remove_dir(dir).await.map_err(|error| error.to_string())?;
+            crash::point("delete version: files removed");
             let Ok(state) = image.state.step(Input::VersionDeleted) else { return Ok(()) };
             (image.state, image.updated_at) = (state, Timestamp::from_millis(now()));
             store.delete_version(&image, version.version).await.map_err(text)?;

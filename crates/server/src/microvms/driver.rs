@@ -16,7 +16,7 @@ use super::{
 use crate::{
     hooks::{self, Hook, HookError, Target, iso8601},
     logs::{Stream, group_of},
-    shared::{Shared, now},
+    shared::{Shared, now, remove_dir},
     store::MicrovmRecord,
 };
 
@@ -188,8 +188,10 @@ impl Driver {
     /// Lets a restored machine run, takes hold of its guest and makes it this microVM's own.
     pub(super) async fn bring_up(&self, machine: &dyn Machine, record: &MicrovmRecord) -> Result<Guest, GuestError> {
         machine.resume().await?;
+        crash::point("bring up: machine runs");
         let agent = Guest::connect(machine, ANSWER_WITHIN).await?;
         agent.renew(identity(&record.id.to_string(), record.id.uuid())?).await?;
+        crash::point("bring up: guest renewed");
         self.attend(agent, record).await
     }
 
@@ -234,6 +236,10 @@ impl Driver {
     /// Finds out what an earlier server has left of this microVM.
     async fn recover(&mut self) {
         let record = self.cell.record();
+        if let Err(error) = self.tidy(&record).await {
+            tracing::error!(microvm = %record.id, %error, "checkpoints that count no more cannot be removed");
+        }
+        crash::point("recover: tidied");
         let Some(machine) = &record.machine else {
             // It may have been restored without the record having been told.
             if record.life.state == State::Suspended
@@ -266,6 +272,7 @@ impl Driver {
                 }
             }
         };
+        crash::point("recover: machine looked for");
         let linked = match &found {
             None => None,
             // It was being woken: perhaps it has not run yet.
@@ -292,12 +299,32 @@ impl Driver {
         }
     }
 
+    /// Removes checkpoints that are consumed, and those that were never whole: a server that was killed has left them.
+    async fn tidy(&self, record: &MicrovmRecord) -> std::io::Result<()> {
+        let due = record.life.state == State::Suspending || record.life.waking;
+        let kept = [record.saved_dir.clone(), due.then(|| self.checkpoint_dir(record))];
+        let mut entries = match tokio::fs::read_dir(self.shared.microvm_dir(record.id)).await {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        while let Some(entry) = entries.next_entry().await? {
+            let name = entry.file_name();
+            // Not whole: `saved-<n>.partial`, `.saved-<n>.saving`.
+            let checkpoint = name.to_string_lossy().trim_start_matches('.').starts_with("saved-");
+            if checkpoint && !kept.contains(&Some(entry.path())) {
+                remove_dir(entry.path()).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// An earlier server could not wake it, wrote a new checkpoint and was killed before it could say so: this says so.
     async fn lie_down(&self, record: &MicrovmRecord) {
         if let Err(error) = self.shared.engine.reclaim(&self.shared.microvm_dir(record.id)).await {
             tracing::error!(microvm = %record.id, %error, "what is left of its machine cannot be ended");
             return;
         }
+        crash::point("recover: machine ended, its new checkpoint counts");
         let dir = self.checkpoint_dir(record);
         self.apply(Input::ResumeFailed("The MicroVM could not be resumed.".into()), |record| {
             record.machine = None;

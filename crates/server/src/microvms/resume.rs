@@ -33,6 +33,7 @@ impl Driver {
             verdict = self.resume_hook(&record, &live) => verdict,
             () = self.superseded(&record) => { self.live = Some(live); return }
         };
+        crash::point("resume: hook answered");
         match verdict {
             Ok(()) => {
                 let agent = live.guest.agent.clone();
@@ -62,6 +63,7 @@ impl Driver {
             told(&error);
             outside(&error)
         })?;
+        crash::point("resume: machine restored");
         // Once the machine runs its disk moves on and the checkpoint is worth nothing: that must be on record first.
         let found = machine.record();
         let consumed = self.cell.amend(&self.shared.store, |record| {
@@ -73,10 +75,13 @@ impl Driver {
             let _ = machine.kill().await;
             return Err("an internal error occurred".into());
         }
+        crash::point("resume: checkpoint consumed");
         let brought_up = self.bring_up(machine.as_ref(), record).await;
+        crash::point("resume: guest up");
         if let Err(error) = remove_dir(saved_dir).await {
             tracing::warn!(microvm = %record.id, %error, "a consumed checkpoint cannot be removed");
         }
+        crash::point("resume: consumed checkpoint removed");
         match brought_up {
             Ok(guest) => Ok(Some(Live { machine, guest })),
             Err(error) => {

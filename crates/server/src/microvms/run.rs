@@ -26,6 +26,7 @@ impl Driver {
                     () = self.superseded(&record) => { self.live = Some(live); return }
                 };
                 self.live = Some(live);
+                crash::point("run: hook answered");
                 match verdict {
                     Ok(()) => {
                         self.apply(Input::Started, |record| record.run_hook_payload = None).await;
@@ -50,10 +51,13 @@ impl Driver {
         let machine_dir = self.shared.microvm_dir(record.id);
         if record.machine.is_some() || machine_dir.exists() {
             self.shared.engine.reclaim(&machine_dir).await?;
+            crash::point("run: earlier machine ended");
             remove_dir(machine_dir.clone()).await.map_err(|e| EngineError::io("clear", &machine_dir, e))?;
+            crash::point("run: earlier files removed");
         }
         let spec = RestoreSpec { image_dir: record.image_dir.clone(), machine_dir, saved_dir: None };
         let machine = self.shared.engine.restore(spec).await?;
+        crash::point("run: machine restored");
         let found = machine.record();
         let (brought_up, stored) = tokio::join!(
             self.bring_up(machine.as_ref(), record),
@@ -62,6 +66,7 @@ impl Driver {
         if let Err(error) = stored {
             tracing::error!(microvm = %record.id, %error, "its machine could not be recorded");
         }
+        crash::point("run: guest up and machine recorded");
         match brought_up {
             Ok(guest) => Ok(Live { machine, guest }),
             Err(e) => {

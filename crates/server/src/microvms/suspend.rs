@@ -22,6 +22,7 @@ impl Driver {
                 tracing::error!(microvm = %record.id, %error, "what is left of its machine cannot be ended");
                 return;
             }
+            crash::point("suspend: earlier machine ended");
             self.asleep(&record).await;
             return;
         }
@@ -33,6 +34,7 @@ impl Driver {
             verdict = self.suspend_hook(&record, &live) => verdict,
             () = self.superseded(&record) => { self.live = Some(live); return }
         };
+        crash::point("suspend: hook answered");
         if let Err(input) = verdict {
             self.live = Some(live);
             self.apply(input, |_| {}).await;
@@ -63,18 +65,22 @@ impl Driver {
             tracing::warn!(microvm = %record.id, %error, "the guest could not flush before its checkpoint");
         }
         guest.release().await;
+        crash::point("checkpoint: guest released");
         let dir = self.checkpoint_dir(record);
         let saved = async {
             machine.pause().await?;
+            crash::point("checkpoint: machine paused");
             machine.save(&dir).await
         };
         match saved.await {
             Ok(saved) => {
                 tracing::debug!(microvm = %record.id, ?saved, "checkpoint written");
+                crash::point("checkpoint: written");
                 // The checkpoint is whole and durable: nothing of the process is needed any more.
                 if let Err(error) = machine.kill().await {
                     tracing::error!(microvm = %record.id, %error, "its machine could not be ended");
                 }
+                crash::point("checkpoint: machine ended");
                 Ok(())
             }
             Err(error) => {

@@ -19,6 +19,7 @@ impl Driver {
         if let Some(live) = held {
             if record.life.farewell {
                 farewell(self, &record, &live).await;
+                crash::point("terminate: hook answered");
             }
             let Live { machine, guest } = live;
             drop(guest);
@@ -29,12 +30,14 @@ impl Driver {
         }
         let dir = self.shared.microvm_dir(record.id);
         let reclaimed = if ended_here { Ok(()) } else { self.shared.engine.reclaim(&dir).await };
+        crash::point("terminate: machine ended");
         let cleared = match reclaimed {
             Ok(()) => remove_dir(dir).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
         match cleared {
             Ok(()) => {
+                crash::point("terminate: files removed");
                 self.apply(Input::Ended, |record| {
                     record.machine = None;
                     record.saved_dir = None;

@@ -136,7 +136,9 @@ impl Store {
                 return Ok(Accepted::OverQuota(quota));
             }
         }
+        crash::point("store: image inserted");
         transaction.commit().await?;
+        crash::point("store: image inserted, durable");
         Ok(Accepted::New)
     }
 
@@ -163,7 +165,9 @@ impl Store {
                 return Ok(Accepted::OverQuota(quota));
             }
         }
+        crash::point("store: version inserted");
         transaction.commit().await?;
+        crash::point("store: version inserted, durable");
         Ok(Accepted::New)
     }
 
@@ -172,14 +176,18 @@ impl Store {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         put_image(&mut transaction, image).await?;
         put_version(&mut transaction, image.id, version).await?;
+        crash::point("store: image changed");
         transaction.commit().await?;
+        crash::point("store: image changed, durable");
         Ok(())
     }
 
     /// Writes an image alone.
     pub async fn put_image(&self, image: &ImageRecord) -> Result<(), StoreError> {
         let mut connection = self.pool.acquire().await?;
-        put_image(&mut connection, image).await
+        put_image(&mut connection, image).await?;
+        crash::point("store: image written");
+        Ok(())
     }
 
     /// Writes an image that is to go away, or one of its versions that is, unless a microVM of it lives. `false`: one does.
@@ -200,7 +208,9 @@ impl Store {
         if let Some(version) = version {
             put_version(&mut transaction, image.id, version).await?;
         }
+        crash::point("store: image retired");
         transaction.commit().await?;
+        crash::point("store: image retired, durable");
         Ok(true)
     }
 
@@ -213,13 +223,16 @@ impl Store {
             .bind(i64::from(version.major()))
             .execute(&mut *transaction)
             .await?;
+        crash::point("store: version deleted");
         transaction.commit().await?;
+        crash::point("store: version deleted, durable");
         Ok(())
     }
 
     /// Forgets an image and its versions.
     pub async fn delete_image(&self, id: Uuid) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM images WHERE id = ?").bind(id.to_string()).execute(&self.pool).await?;
+        crash::point("store: image forgotten");
         Ok(())
     }
 

@@ -59,6 +59,7 @@ impl Store {
         .bind(&key.policy)
         .execute(&self.pool)
         .await?;
+        crash::point("store: access key there");
         Ok(())
     }
 

@@ -165,7 +165,9 @@ impl Store {
         {
             return Ok(Accepted::OverQuota(quota));
         }
+        crash::point("store: microvm inserted");
         transaction.commit().await?;
+        crash::point("store: microvm there");
         Ok(Accepted::New)
     }
 
@@ -199,7 +201,9 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
         }
+        crash::point("store: microvm changed");
         transaction.commit().await?;
+        crash::point("store: microvm change durable");
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 //! Nothing here decides anything: a microVM changes only by a transition of `lifecycle`, by compare-and-set on its
 //! generation, with its event in the same transaction.
 
+mod audit;
 mod connectors;
 mod images;
 mod keys;

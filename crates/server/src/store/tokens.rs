@@ -109,6 +109,7 @@ impl Store {
             .bind(&claim.token)
             .execute(&self.pool)
             .await?;
+        crash::point("store: client token given back");
         Ok(())
     }
 }

@@ -112,7 +112,9 @@ impl Backend {
     async fn finish<T>(&self, path: PathBuf, outcome: S3Result<S3Response<T>>) -> S3Result<S3Response<T>> {
         match outcome {
             Ok(response) => {
+                crash::point("object: written");
                 self.persist(path).await?;
+                crash::point("object: durable");
                 Ok(response)
             }
             Err(error) => {
