@@ -194,10 +194,13 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
         Arc::new(Edge { keys: keys.clone(), access: keys, operations, s3, region: region.clone(), logs, throttle });
 
     let stop = CancellationToken::new();
-    let ingress = {
-        let stop = stop.clone();
-        tokio::spawn(ingress::serve(ingress_listener, tls, tokens, microvms, async move { stop.cancelled().await }))
-    };
+    let ingress =
+        {
+            let stop = stop.clone();
+            tokio::spawn(ingress::serve(ingress_listener, tls, tokens, microvms.clone(), async move {
+                stop.cancelled().await
+            }))
+        };
     let api = tokio::spawn(edge::serve(api_listener, api_tls, edge, stop.clone()));
     let ready = Ready {
         pid: std::process::id(),
@@ -217,6 +220,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     stop.cancel();
     let (_, _, ()) = tokio::join!(ingress, api, images.stop());
     connectors.stop().await;
+    microvms.stop().await;
     store.close().await;
     Ok(())
 }

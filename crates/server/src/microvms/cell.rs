@@ -99,6 +99,11 @@ impl Cell {
         self.activity.fetch_max(now(), Ordering::Relaxed);
     }
 
+    /// Traffic was seen at that time, by an earlier server.
+    pub fn touched(&self, at: Millis) {
+        self.activity.fetch_max(at, Ordering::Relaxed);
+    }
+
     /// When traffic was last seen.
     pub fn last_activity(&self) -> Millis {
         self.activity.load(Ordering::Relaxed)

@@ -287,8 +287,6 @@ impl Driver {
         match (found, linked) {
             (Some(machine), Some(guest)) => {
                 if record.life.state == State::Running {
-                    // Nobody knows when traffic was last seen: the idle clock starts anew.
-                    self.cell.touch();
                     self.cell.open_gate(guest.agent.clone());
                 }
                 self.live = Some(Live { machine, guest });

@@ -1,6 +1,7 @@
 //! MicroVMs: which there are, and what the API does with them. What may happen is in `lifecycle`; how it happens is one file
 //! a verb: [`run`](self), `suspend`, `resume`, `terminate`.
 
+mod activity;
 mod cell;
 mod driver;
 pub mod guest;
@@ -12,16 +13,18 @@ mod wake;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, OnceLock, PoisonError, RwLock},
 };
 
 use api::{
     ApiError, Connector, ConnectorArn, ImageVersionStatus, ManagedConnector, MicrovmId, Operation, RunMicrovmInput,
 };
 use lifecycle::{
+    Millis,
     images::Progress,
     microvms::{Input, Microvm, Policy, Refusal},
 };
+use tokio::task::AbortHandle;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
@@ -52,6 +55,8 @@ pub struct Microvms {
     /// What may follow it.
     domains: Vec<String>,
     tasks: TaskTracker,
+    /// Notes activity; ends with the server.
+    noter: OnceLock<AbortHandle>,
 }
 
 /// Who is behind an endpoint host.
@@ -74,17 +79,24 @@ impl Microvms {
             cells: RwLock::default(),
             endpoints: RwLock::new(endpoints),
             tasks: TaskTracker::new(),
+            noter: OnceLock::new(),
         });
+        let mut seen = microvms.shared.store.activity().await?;
         for record in live {
-            microvms.adopt(record);
+            let before = seen.remove(&record.id);
+            microvms.adopt(record, before.map(activity::since_noted));
         }
+        microvms.start_noting();
         Ok(microvms)
     }
 
     /// Puts a stored microVM into the maps and starts its driver.
-    fn adopt(self: &Arc<Self>, record: MicrovmRecord) {
+    fn adopt(self: &Arc<Self>, record: MicrovmRecord, seen: Option<Millis>) {
         let (id, label) = (record.id, record.endpoint_label().to_owned());
         let cell = Arc::new(Cell::new(record));
+        if let Some(at) = seen {
+            cell.touched(at);
+        }
         write(&self.cells).insert(id, cell.clone());
         write(&self.endpoints).insert(label.clone(), Endpoint::Live(id));
         let microvms = self.clone();
@@ -161,7 +173,7 @@ impl Microvms {
             before => return self.replay(caller, before).await,
         }
         let view = self.view(&record);
-        self.adopt(record);
+        self.adopt(record, None);
         Ok(view)
     }
 

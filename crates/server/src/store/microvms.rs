@@ -1,6 +1,6 @@
 //! MicroVM records.
 
-use std::path::PathBuf;
+use std::{collections::HashMap, path::PathBuf};
 
 use api::{
     AccountId, ConnectorArn, Hooks, IdlePolicy, ImageArn, ImageVersion, Logging, MicrovmId, MicrovmState, RoleArn,
@@ -205,6 +205,29 @@ impl Store {
         transaction.commit().await?;
         crash::point("store: microvm change durable");
         Ok(())
+    }
+
+    /// Notes when traffic of microVMs was last seen, and forgets those that are over.
+    pub async fn note_activity(&self, seen: &[(MicrovmId, i64)]) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        for (id, at) in seen {
+            sqlx::query("INSERT OR REPLACE INTO activity VALUES (?, ?)")
+                .bind(id.to_string())
+                .bind(at)
+                .execute(&mut *transaction)
+                .await?;
+        }
+        sqlx::query("DELETE FROM activity WHERE microvm IN (SELECT id FROM microvms WHERE state = 'TERMINATED')")
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(())
+    }
+
+    /// When traffic was last noted, by microVM.
+    pub async fn activity(&self) -> Result<HashMap<MicrovmId, i64>, StoreError> {
+        let rows: Vec<(String, i64)> = sqlx::query_as("SELECT microvm, at FROM activity").fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().filter_map(|(id, at)| Some((id.parse().ok()?, at))).collect())
     }
 
     /// One microVM.

@@ -68,6 +68,12 @@ CREATE TABLE IF NOT EXISTS events (
     PRIMARY KEY (microvm, generation)
 ) STRICT, WITHOUT ROWID;
 
+-- When traffic of a microVM was last seen, as of some seconds ago: what its idle clock goes on from after a restart.
+CREATE TABLE IF NOT EXISTS activity (
+    microvm TEXT PRIMARY KEY,
+    at      INTEGER NOT NULL                  -- milliseconds
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS client_tokens (
     account     TEXT NOT NULL,
     operation   TEXT NOT NULL,
