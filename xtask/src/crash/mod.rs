@@ -157,8 +157,8 @@ impl Crash {
 
     fn case(&self, story: Story, point: String) -> Case {
         let random = hash(self.seed, &format!("{}/{point}", story.name()));
-        let second = (random % 2 == 0).then_some(1 + (random >> 8) % 24);
-        let power = self.engine == EngineName::Qemu && (random >> 32) % 4 == 0;
+        let second = random.is_multiple_of(2).then_some(1 + (random >> 8) % 24);
+        let power = self.engine == EngineName::Qemu && (random >> 32).is_multiple_of(4);
         Case { story, point, second, power }
     }
 
