@@ -41,8 +41,7 @@ pub async fn check(data_dir: &Path) -> Result<Vec<String>, CheckError> {
         return Err(CheckError::NoStore(path));
     }
     let store = Store::open(&path).await?;
-    let mut found = Findings::default();
-    found.0 = store.audit().await?;
+    let mut found = Findings(store.audit().await?);
     let (mut images, mut builds) = (HashSet::new(), HashSet::new());
     for image in store.all_images().await? {
         let versions = store.all_versions(image.id).await?;
@@ -68,7 +67,6 @@ pub async fn check(data_dir: &Path) -> Result<Vec<String>, CheckError> {
     Ok(found.0)
 }
 
-#[derive(Default)]
 struct Findings(Vec<String>);
 
 impl Findings {

@@ -157,8 +157,8 @@ impl Crash {
 
     fn case(&self, story: Story, point: String) -> Case {
         let random = hash(self.seed, &format!("{}/{point}", story.name()));
-        let second = (random % 2 == 0).then_some(1 + (random >> 8) % 24);
-        let power = self.engine == EngineName::Qemu && (random >> 32) % 4 == 0;
+        let second = random.is_multiple_of(2).then_some(1 + (random >> 8) % 24);
+        let power = self.engine == EngineName::Qemu && (random >> 32).is_multiple_of(4);
         Case { story, point, second, power }
     }
 
@@ -204,11 +204,13 @@ fn tell(at: usize, of: usize, case: &Case, outcome: &Result<usize>, elapsed: Dur
         Err(_) => "FAIL",
     };
     let crashes = outcome.as_ref().map_or(0, |crashes| *crashes);
-    let more = match (case.second, case.power) {
-        (Some(k), _) if crashes > 1 => format!(", again at point {k} of the restart"),
-        (_, true) => ", machines die too".to_owned(),
-        _ => String::new(),
-    };
+    let mut more = String::new();
+    if let Some(k) = case.second.filter(|_| crashes > 1) {
+        more.push_str(&format!(", again at point {k} of the restart"));
+    }
+    if case.power {
+        more.push_str(", machines die too");
+    }
     println!("{verdict} {at:>3}/{of} {}{more}  {:.1} s", case.name(), elapsed.as_secs_f64());
 }
 

@@ -116,15 +116,9 @@ fn microvm(world: &mut World) -> Result<()> {
         terminate(world, &mut vm)
     })?;
     world.note("terminate asleep, terminate awake");
-    world.request(&mut sleeper).or_else(forgive)?;
-    match suspend(world, &mut sleeper) {
-        Ok(()) => terminate(world, &mut sleeper).or_else(forgive)?,
-        Err(stop) => forgive(stop)?,
-    }
-    match world.request(&mut runner) {
-        Ok(()) => terminate(world, &mut runner).or_else(forgive)?,
-        Err(stop) => forgive(stop)?,
-    }
+    let slept = world.request(&mut sleeper).and_then(|()| suspend(world, &mut sleeper));
+    slept.and_then(|()| terminate(world, &mut sleeper)).or_else(forgive)?;
+    world.request(&mut runner).and_then(|()| terminate(world, &mut runner)).or_else(forgive)?;
     world.note("delete image");
     world.call_or_done::<DeleteMicrovmImageInput>(json!({ "imageIdentifier": arn }))?;
     world.image(&arn, None)

@@ -185,7 +185,13 @@ impl World {
 
     /// The microVM, which must live unless it might be lost.
     pub fn look(&mut self, vm: &Vm) -> Result<Value, Stop> {
-        let found = self.get(vm)?;
+        let end = Instant::now() + LIMIT;
+        let mut found = self.get(vm)?;
+        // What ends is waited for: until then its image cannot go.
+        while found["state"] == "TERMINATING" && Instant::now() < end {
+            thread::sleep(LOOK);
+            found = self.get(vm)?;
+        }
         if !matches!(found["state"].as_str(), Some("TERMINATING" | "TERMINATED")) {
             return Ok(found);
         }
