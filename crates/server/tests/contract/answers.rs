@@ -101,6 +101,11 @@ fn refusal_fault(operation: Option<Operation>, answer: &Answer) -> Option<String
     if answer.header("retry-after").is_some() && !waits {
         return Some(format!("{name} has no Retry-After"));
     }
+    let throttled = kind.status() == 429 && waits;
+    if throttled && !answer.header("retry-after").is_some_and(|value| value.parse::<u32>().is_ok_and(|value| value > 0))
+    {
+        return Some(format!("{name} says in Retry-After how many seconds to wait"));
+    }
     let body = answer.json().unwrap_or_default();
     if kind == ErrorKind::Serialization {
         let known = [json!({"message": null}), json!({"Message": "Expected null"})];
@@ -145,6 +150,7 @@ fn stands_for(wildcard: &str, found: &Value) -> bool {
                 && labels[4].parse::<u16>().is_ok()
         }
         "<iso>" => text.parse::<api::IsoTimestamp>().is_ok(),
+        "<connector-arn>" => text.parse::<api::ConnectorArn>().is_ok(),
         "<connector>" => text.parse::<api::ConnectorId>().is_ok(),
         "<number>" => found.is_u64(),
         "<any>" => true,
