@@ -71,6 +71,9 @@ const ODD: &[&str] = &[
     "====",
 ];
 
+/// Longest path and query together, in bytes: our client's library sends none of 64 KiB.
+const LONGEST_TARGET: usize = 65_000;
+
 pub struct Generator {
     rng: fastrand::Rng,
 }
@@ -82,6 +85,15 @@ impl Generator {
 
     /// The next request.
     pub fn request(&mut self, pool: &Pool) -> Request {
+        loop {
+            let request = self.any(pool);
+            if request.path.len() + request.query.len() <= LONGEST_TARGET {
+                return request;
+            }
+        }
+    }
+
+    fn any(&mut self, pool: &Pool) -> Request {
         let operation = self.operation();
         let mut members = self.members(operation.route().members, pool);
         self.together(operation, &mut members, pool);
