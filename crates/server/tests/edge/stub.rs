@@ -84,7 +84,9 @@ impl Stub {
         let named = |connector: &&GetNetworkConnectorOutput| match identifier {
             ConnectorIdentifier::Id(id) => connector.connector.id == *id,
             ConnectorIdentifier::Name(name) => connector.connector.name == *name,
-            ConnectorIdentifier::Arn(arn) => connector.connector.arn == *arn || connector.connector.version_arn.as_ref() == Some(arn),
+            ConnectorIdentifier::Arn(arn) => {
+                connector.connector.arn == *arn || connector.connector.version_arn.as_ref() == Some(arn)
+            }
         };
         connectors.values().find(named).cloned().ok_or_else(|| ApiError::connector_not_found(identifier))
     }
