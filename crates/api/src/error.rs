@@ -87,11 +87,6 @@ impl ErrorKind {
         }
     }
 
-    /// Has the model a `Retry-After` header for it?
-    const fn may_say_when(self) -> bool {
-        matches!(self, ErrorKind::InternalServer | ErrorKind::Throttling)
-    }
-
     /// The older Lambda errors carry whose fault it was.
     const fn type_member(self) -> Option<&'static str> {
         match self {
@@ -105,12 +100,15 @@ impl ErrorKind {
     }
 }
 
-/// How the message member is spelled; two spots of the live service differ (spec 2.5). The not-found of connectors is one,
-/// and has the members of the older errors.
+/// Whose members an error has: the two services share names of errors and differ in their members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum MessageKey {
-    Lower,
-    Capital,
+enum Form {
+    /// As `lambda-microvms` has them.
+    Microvms,
+    /// As `lambda-core` has them: some spell the message with a capital (spec 2.5), and throttling says why and when.
+    Core,
+    /// A union that cannot be read, of either: the message with a capital (spec 2.5).
+    Union,
 }
 
 /// An error of the service. It says only what the caller may know: causes on our side are logged, not sent.
@@ -118,7 +116,7 @@ enum MessageKey {
 pub struct ApiError {
     kind: ErrorKind,
     message: Option<String>,
-    message_key: MessageKey,
+    form: Form,
     retry_after_seconds: Option<u32>,
 }
 
@@ -133,18 +131,17 @@ impl fmt::Display for ApiError {
 impl ApiError {
     /// An error with those words.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        ApiError { kind, message: Some(message.into()), message_key: MessageKey::Lower, retry_after_seconds: None }
+        ApiError { kind, message: Some(message.into()), form: Form::Microvms, retry_after_seconds: None }
     }
 
     /// An error with a `null` message.
     pub fn silent(kind: ErrorKind) -> Self {
-        ApiError { kind, message: None, message_key: MessageKey::Lower, retry_after_seconds: None }
+        ApiError { kind, message: None, form: Form::Microvms, retry_after_seconds: None }
     }
 
-    /// Adds a `Retry-After`, in seconds; none of an error whose kind has no such header in the model.
-    pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after_seconds = self.kind.may_say_when().then_some(seconds);
-        self
+    /// Adds a `Retry-After`, in seconds; shown where the model has that header.
+    pub fn retry_after(self, seconds: u32) -> Self {
+        ApiError { retry_after_seconds: Some(seconds), ..self }
     }
 
     /// What went wrong.
@@ -169,22 +166,28 @@ impl ApiError {
 
     /// The value of `Retry-After`, seconds.
     pub const fn retry_after_seconds(&self) -> Option<u32> {
-        self.retry_after_seconds
+        match (self.kind, self.form) {
+            (ErrorKind::InternalServer | ErrorKind::Throttling, _) | (ErrorKind::TooManyRequests, Form::Core) => {
+                self.retry_after_seconds
+            }
+            _ => None,
+        }
     }
 
     /// The JSON body, with its `null` members.
     pub fn body(&self) -> Value {
         let mut body = Map::new();
-        let of_connectors = self.kind == ErrorKind::ResourceNotFound && self.message_key == MessageKey::Capital;
-        if let Some(text) = if of_connectors { Some("User") } else { self.kind.type_member() } {
+        let of_core = |kind| self.form == Form::Core && self.kind == kind;
+        let absent = of_core(ErrorKind::ResourceNotFound);
+        if let Some(text) = if absent { Some("User") } else { self.kind.type_member() } {
             body.insert("Type".to_owned(), text.into());
         }
-        let key = match self.message_key {
-            MessageKey::Lower => "message",
-            MessageKey::Capital => "Message",
-        };
-        body.insert(key.to_owned(), self.message.clone().into());
-        for name in if of_connectors { &[] } else { self.kind.details() } {
+        let capital = self.form == Form::Union || absent || of_core(ErrorKind::Service);
+        body.insert(if capital { "Message" } else { "message" }.to_owned(), self.message.clone().into());
+        if of_core(ErrorKind::TooManyRequests) {
+            body.insert("Reason".to_owned(), "CallerRateLimitExceeded".into());
+        }
+        for name in if absent { &[] } else { self.kind.details() } {
             body.insert((*name).to_owned(), Value::Null);
         }
         Value::Object(body)
@@ -211,7 +214,7 @@ impl ApiError {
     /// A union member that must be `{}` was something else (spec 2.5).
     pub fn expected_null() -> Self {
         let error = ApiError::new(ErrorKind::Serialization, "Expected null");
-        ApiError { message_key: MessageKey::Capital, ..error }
+        ApiError { form: Form::Union, ..error }
     }
 
     /// No operation has this method and path.
@@ -415,6 +418,9 @@ mod tests {
         assert_eq!(ApiError::unparseable().body().to_string(), r#"{"message":null}"#);
         assert_eq!(ApiError::expected_null().body().to_string(), r#"{"Message":"Expected null"}"#);
         assert_eq!(ApiError::throttled(Family::Microvms, 3).retry_after_seconds(), Some(3));
+        let tags = ApiError::throttled(Family::Lambda, 3);
+        assert_eq!((tags.error_type(), tags.retry_after_seconds()), ("TooManyRequestsException", None));
+        assert_eq!(tags.body(), serde_json::json!({"Type": "User", "message": "Rate exceeded"}));
     }
 
     #[test]

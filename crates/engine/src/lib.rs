@@ -22,6 +22,7 @@ pub mod fake;
 pub mod qemu;
 mod sums;
 mod sys;
+mod underway;
 
 use std::{io, path::PathBuf};
 
@@ -33,6 +34,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub const SEALED: &str = "sealed";
 
 /// Makes machines.
+///
+/// A verb whose future is dropped stops half-way, and not at once: its file work goes on for a while, and a machine that
+/// [`Engine::boot`] or [`Engine::restore`] would have returned may run. [`Machine::kill`] and [`Engine::reclaim`] wait for
+/// all of it: when they return, nothing is written any more for the machine of that directory.
 #[async_trait]
 pub trait Engine: Send + Sync {
     /// What this engine can do here, and how well; one line of it is logged at start.
@@ -51,11 +56,8 @@ pub trait Engine: Send + Sync {
     async fn adopt(&self, record: &MachineRecord) -> Result<Option<Box<dyn Machine>>, EngineError>;
 
     /// Ends whatever still runs in that machine directory, on record or not: what a hearth that was killed between starting
-    /// a machine and recording it has left. Files of the caller stay. An engine whose machines die with it has nothing to do.
-    async fn reclaim(&self, machine_dir: &std::path::Path) -> Result<(), EngineError> {
-        let _ = machine_dir;
-        Ok(())
-    }
+    /// a machine and recording it has left, or a verb that was dropped half-way. Files of the caller stay.
+    async fn reclaim(&self, machine_dir: &std::path::Path) -> Result<(), EngineError>;
 }
 
 /// A machine that exists: running or paused. Dropping the handle leaves the machine as it is.
@@ -75,7 +77,8 @@ pub trait Machine: Send + Sync {
     /// Opens the byte channel to the guest agent. One at a time: a new one ends the one before.
     async fn connect(&self) -> Result<Box<dyn Channel>, EngineError>;
 
-    /// Ends the machine at once and waits until no process of it is left. Idempotent.
+    /// Ends the machine at once and waits until no process of it is left and nothing is written for it any more, by a save
+    /// that was dropped half-way either. Idempotent.
     async fn kill(&self) -> Result<(), EngineError>;
 
     /// Waits until the machine is gone, for whatever reason.

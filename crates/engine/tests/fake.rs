@@ -120,6 +120,48 @@ impl Guest {
     }
 }
 
+/// The first file that a seal writes, as one that nobody can open for writing until somebody reads it.
+fn hold_up(image_dir: &Path) -> PathBuf {
+    let fifo = image_dir.join("memory.tmp");
+    let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU);
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).expect("makes it");
+    fifo
+}
+
+/// Lets what [`hold_up`] holds up go on.
+async fn let_go(fifo: PathBuf) {
+    tokio::task::spawn_blocking(move || std::fs::read(fifo)).await.expect("reads").expect("reads");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_waits_for_a_save_that_was_dropped_half_way() {
+    let guest = Guest::boot().await;
+    let (fifo, sealed) = (hold_up(&guest.path("image")), guest.path("image").join(SEALED));
+    guest.machine.pause().await.expect("pauses");
+    let mut save = guest.machine.save(&sealed);
+    assert!(tokio::time::timeout(Duration::from_millis(10), &mut save).await.is_err(), "it is held up");
+    drop(save);
+    let mut kill = guest.machine.kill();
+    let waits = tokio::time::timeout(Duration::from_millis(50), &mut kill).await.is_err();
+    let_go(fifo).await;
+    assert!(waits, "the save was at work");
+    kill.await.expect("kills");
+    std::fs::remove_dir_all(guest.path("image")).expect("nobody writes to it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_boot_that_was_dropped_half_way_is_reclaimed() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    let (engine, machine_dir) = (FakeEngine::new(), scratch.path().join("machine"));
+    for _ in 0..20 {
+        let mut boot = engine.boot(boot_spec(scratch.path(), &machine_dir));
+        assert!(futures::poll!(&mut boot).is_pending(), "it has files to write");
+        drop(boot);
+        engine.reclaim(&machine_dir).await.expect("reclaims");
+        assert_eq!(engine.count_below(scratch.path()), 0, "a machine that nobody holds");
+    }
+}
+
 async fn connect(machine: &dyn Machine) -> Agent {
     Agent::open(machine.connect().await.expect("connects"), PATIENCE).await.expect("answers")
 }

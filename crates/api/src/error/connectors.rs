@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{ApiError, ErrorKind, MessageKey};
+use super::{ApiError, ErrorKind, Form};
 use crate::{ConnectorArn, ConnectorName, ConnectorState, schema::bounds};
 
 impl ApiError {
@@ -14,8 +14,7 @@ impl ApiError {
     /// No such network connector, or no such version. Takes text, for ill-formed identifiers are not found either. The
     /// service's words are not known, but for the spelling of the member (spec 9.2).
     pub fn connector_not_found(identifier: impl fmt::Display) -> Self {
-        let error = ApiError::new(ErrorKind::ResourceNotFound, format!("Network connector not found: {identifier}"));
-        ApiError { message_key: MessageKey::Capital, ..error }
+        ApiError::new(ErrorKind::ResourceNotFound, format!("Network connector not found: {identifier}")).of_core()
     }
 
     /// A member that the model calls optional and the service requires. The service's words for one of them (spec 9.2).
@@ -88,15 +87,16 @@ impl ApiError {
         ApiError::validation(format!("Network connector {arn} is not associated with compute resource type MicroVm"))
     }
 
-    /// The same error as `lambda-core` names it: that service has no `InternalServerException`.
-    /// Its throttling is named by [`ApiError::throttled`] already.
+    /// The same error as `lambda-core` names it, with the members that it has there: that service has neither
+    /// `InternalServerException` nor `ThrottlingException`.
     pub fn of_core(self) -> Self {
-        match self.kind {
-            ErrorKind::InternalServer => {
-                ApiError { kind: ErrorKind::Service, message_key: MessageKey::Capital, ..self }
-            }
-            _ => self,
-        }
+        let kind = match self.kind {
+            ErrorKind::InternalServer => ErrorKind::Service,
+            ErrorKind::Throttling => ErrorKind::TooManyRequests,
+            kind => kind,
+        };
+        let form = if self.form == Form::Union { Form::Union } else { Form::Core };
+        ApiError { kind, form, ..self }
     }
 }
 
@@ -111,11 +111,19 @@ mod tests {
         let broken = ApiError::internal().of_core();
         assert_eq!(
             (broken.status(), broken.error_type(), broken.retry_after_seconds()),
-            (500, "ServiceException", Some(1))
+            (500, "ServiceException", None)
         );
         assert_eq!(broken.body(), json!({"Type": "Service", "Message": ApiError::internal().message()}));
-        let fast = ApiError::throttled(crate::Operation::GetNetworkConnector.family(), 3);
-        assert_eq!((fast.status(), fast.error_type()), (429, "TooManyRequestsException"));
+        let fast = ApiError::throttled(crate::operations::Family::Lambda, 3).of_core();
+        assert_eq!(
+            (fast.status(), fast.error_type(), fast.retry_after_seconds()),
+            (429, "TooManyRequestsException", Some(3))
+        );
+        assert_eq!(
+            fast.body(),
+            json!({"Type": "User", "message": "Rate exceeded", "Reason": "CallerRateLimitExceeded"})
+        );
+        assert_eq!(ApiError::expected_null().of_core(), ApiError::expected_null());
         let absent = ApiError::connector_not_found("x").of_core();
         assert_eq!(absent.body(), json!({"Type": "User", "Message": "Network connector not found: x"}));
         let full = ApiError::too_many_connectors();

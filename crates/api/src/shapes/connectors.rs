@@ -188,15 +188,15 @@ pub struct CreateNetworkConnectorOutput {
     /// Its id.
     pub id: ConnectorId,
     /// The version.
-    pub version_arn: ConnectorArn,
+    pub version_arn: Option<ConnectorArn>,
     /// The version's number, from 1.
-    pub version: u32,
+    pub version: Option<u64>,
     /// How it is made.
-    pub configuration: ConnectorConfiguration,
+    pub configuration: Option<ConnectorConfiguration>,
     /// What it is made with.
-    pub operator_role: OperatorRole,
+    pub operator_role: Option<OperatorRole>,
     /// Its state.
-    pub state: ConnectorState,
+    pub state: Option<ConnectorState>,
 }
 
 /// `GetNetworkConnector`.
@@ -215,9 +215,9 @@ pub struct GetNetworkConnectorOutput {
     #[serde(flatten)]
     pub connector: CreateNetworkConnectorOutput,
     /// The newest version.
-    pub latest_version_arn: ConnectorArn,
+    pub latest_version_arn: Option<ConnectorArn>,
     /// The newest version's number.
-    pub latest_version: u32,
+    pub latest_version: Option<u64>,
     /// Why it is in its state.
     pub state_reason: Option<String>,
     /// Why it failed.
@@ -229,7 +229,7 @@ pub struct GetNetworkConnectorOutput {
     /// Why it failed.
     pub last_update_status_reason_code: Option<ConnectorReasonCode>,
     /// When it changed last.
-    pub last_modified: IsoTimestamp,
+    pub last_modified: Option<IsoTimestamp>,
 }
 
 /// `ListNetworkConnectors`.
@@ -258,13 +258,13 @@ pub struct ConnectorSummary {
     #[serde(rename = "Type")]
     pub kind: ConnectorType,
     /// Its state.
-    pub state: ConnectorState,
+    pub state: Option<ConnectorState>,
     /// When it changed last.
-    pub last_modified: IsoTimestamp,
+    pub last_modified: Option<IsoTimestamp>,
     /// The newest version.
-    pub latest_version_arn: ConnectorArn,
+    pub latest_version_arn: Option<ConnectorArn>,
     /// The newest version's number.
-    pub latest_version: u32,
+    pub latest_version: Option<u64>,
 }
 
 /// Answer of `ListNetworkConnectors`.
@@ -304,7 +304,7 @@ pub struct ConnectorVersionSummary {
     /// The connector's id.
     pub id: ConnectorId,
     /// The version's number.
-    pub version: u32,
+    pub version: u64,
     /// The version's state.
     pub state: ConnectorState,
     /// Why it is in its state.
@@ -312,7 +312,7 @@ pub struct ConnectorVersionSummary {
     /// Why it failed.
     pub state_reason_code: Option<ConnectorReasonCode>,
     /// When it changed last.
-    pub last_modified: IsoTimestamp,
+    pub last_modified: Option<IsoTimestamp>,
 }
 
 /// Answer of `ListNetworkConnectorVersions`.
@@ -351,7 +351,7 @@ pub struct UpdateNetworkConnectorOutput {
     /// Why.
     pub last_update_status_reason: Option<String>,
     /// When it changed last.
-    pub last_modified: IsoTimestamp,
+    pub last_modified: Option<IsoTimestamp>,
 }
 
 /// `DeleteNetworkConnector`.

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use api::{
-    Architecture, BuildState, Capability, Chipset, HookState, ImageState, ImageVersionState, ImageVersionStatus,
-    ManagedImageVersionStatus, MicrovmState, Operation,
+    Architecture, BuildState, Capability, Chipset, ComputeResourceType, ConnectorReasonCode, ConnectorState,
+    ConnectorType, ElasticIpType, HookState, ImageState, ImageVersionState, ImageVersionStatus, LastUpdateStatus,
+    ManagedImageVersionStatus, MicrovmState, NetworkProtocol, Operation,
 };
 use serde_json::Value;
 
@@ -16,12 +17,20 @@ const ENUMERATIONS: &[(&str, &[&str])] = &[
     ("BuildState", BuildState::NAMES),
     ("Capability", Capability::NAMES),
     ("Chipset", Chipset::NAMES),
+    ("ComputeResourceType", ComputeResourceType::NAMES),
+    ("ElasticIpType", ElasticIpType::NAMES),
     ("HookState", HookState::NAMES),
     ("ManagedMicrovmImageVersionStatus", ManagedImageVersionStatus::NAMES),
     ("MicrovmImageState", ImageState::NAMES),
     ("MicrovmImageVersionState", ImageVersionState::NAMES),
     ("MicrovmImageVersionStatus", ImageVersionStatus::NAMES),
     ("MicrovmState", MicrovmState::NAMES),
+    ("NetworkConnectorLastUpdateStatus", LastUpdateStatus::NAMES),
+    ("NetworkConnectorLastUpdateStatusReasonCode", ConnectorReasonCode::NAMES),
+    ("NetworkConnectorState", ConnectorState::NAMES),
+    ("NetworkConnectorStateReasonCode", ConnectorReasonCode::NAMES),
+    ("NetworkConnectorType", ConnectorType::NAMES),
+    ("NetworkProtocol", NetworkProtocol::NAMES),
 ];
 
 #[test]

@@ -5,6 +5,11 @@ use serde_json::{Map, Value, json};
 
 use crate::model::Model;
 
+const CONNECTOR_ARN: &str =
+    "arn:aws:lambda:us-east-1:111122223333:network-connector:nc-11111111-2222-3333-4444-555555555555";
+const CONNECTOR_VERSION_ARN: &str =
+    "arn:aws:lambda:us-east-1:111122223333:network-connector:nc-11111111-2222-3333-4444-555555555555:12";
+
 /// Texts that mean something to us, by the path's end; the longest that fits counts. The model knows them as plain strings.
 const MEANINGS: &[(&str, &[&str])] = &[
     ("imageArn", &["arn:aws:lambda:us-east-1:111122223333:microvm-image:demo"]),
@@ -27,6 +32,12 @@ const MEANINGS: &[(&str, &[&str])] = &[
     ),
     ("microvmId", &["microvm-11111111-2222-3333-4444-555555555555"]),
     ("buildId", &["11111111-2222-3333-4444-555555555555"]),
+    ("Arn", &[CONNECTOR_ARN]),
+    ("VersionArn", &[CONNECTOR_VERSION_ARN]),
+    ("LatestVersionArn", &[CONNECTOR_VERSION_ARN]),
+    ("Id", &["nc-11111111-2222-3333-4444-555555555555"]),
+    ("Name", &["c", "Connector_name-of-sixty-four-characters-which-is-the-longest-one"]),
+    ("OperatorRole", &["arn:aws:iam::111122223333:role/connect", "arn:aws-us-gov:iam::111122223333:role/path/connect"]),
     ("ListManagedMicrovmImages.items[].imageArn", &["arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1"]),
     ("ListManagedMicrovmImageVersions.items[].imageArn", &["arn:aws:lambda:us-east-1:aws:microvm-image:al2023-1"]),
     ("ListManagedMicrovmImageVersions.items[].imageVersion", &["0", "1"]),
@@ -43,6 +54,7 @@ pub fn documents(model: &Model, at: &str, shape: &Value) -> Vec<Value> {
         // The largest that every JSON reader keeps.
         "long" => numbers(shape, 1 << 53),
         "boolean" => vec![json!(true), json!(false)],
+        "timestamp" if shape["timestampFormat"] == "iso8601" => vec![json!("2026-09-21T14:13:20.123Z")],
         "timestamp" => vec![json!(1_790_000_000.123)],
         other => panic!("{at}: tests/model/samples.rs does not know the type {other}"),
     }

@@ -162,6 +162,26 @@ impl Suite<'_> {
         self.ends(live.machine.as_ref()).await
     }
 
+    /// The save is dropped at once, and later and later.
+    pub(super) async fn drops_half_way(&self, image: &Image) -> Outcome {
+        for millis in [0, 2, 20] {
+            let live = self.cloned(image).await?;
+            let parent = self.directory("dropped");
+            tokio::fs::create_dir(&parent).await?;
+            self.quieten(&live.agent).await?;
+            self.bounded("pause", live.machine.pause()).await??;
+            // Whole or not: both are fine.
+            let _ = tokio::time::timeout(Duration::from_millis(millis), live.machine.save(&parent.join("saved"))).await;
+            self.ends(live.machine.as_ref()).await?;
+            let all = || -> Outcome<_> { Ok((names(&parent)?, names(&live.machine_dir)?)) };
+            let then = all()?;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let now = all()?;
+            ensure(now == then, || format!("after {millis} ms: the kill left {then:?}, now there is {now:?}"))?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn reconnects(&self, image: &Image) -> Outcome {
         let mut live = self.cloned(image).await?;
         self.serves(&mut live, 1).await?;

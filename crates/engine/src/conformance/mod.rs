@@ -91,6 +91,7 @@ pub async fn run(harness: &dyn Harness) -> Result<Passed, Failure> {
     let again = check!("a second suspend replaces the first", suite.suspends_again(woken));
     check!("a new engine adopts what runs", suite.adopts(second));
     check!("a dead machine is noticed, and killing is idempotent", suite.kills(&image));
+    check!("a save that is dropped half-way writes nothing after a kill", suite.drops_half_way(&image));
     check!("one connection at a time, and a machine outlives them", suite.reconnects(&image));
     check!("what is missing or broken is refused and leaves nothing", suite.refuses_broken(&image, again));
     check!("the image is as it was", suite.image_unchanged(&image));

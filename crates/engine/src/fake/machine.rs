@@ -27,7 +27,7 @@ use super::{
     serve::serve,
     store,
 };
-use crate::{Channel, EngineError, Machine, MachineRecord, SEALED, Saved};
+use crate::{Channel, EngineError, Machine, MachineRecord, SEALED, Saved, underway};
 
 /// What the in-memory channel holds each way.
 const CHANNEL_BYTES: usize = 64 << 10;
@@ -212,7 +212,7 @@ impl Machine for FakeMachine {
     async fn save(&self, dir: &Path) -> Result<Saved, EngineError> {
         self.0.ready(Operation::Save)?;
         let (core, dir) = (self.0.clone(), dir.to_owned());
-        super::blocking(move || core.save(&dir)).await
+        underway::blocking(&self.0.parts.machine_dir, move || core.save(&dir)).await
     }
 
     async fn connect(&self) -> Result<Box<dyn Channel>, EngineError> {
@@ -226,6 +226,7 @@ impl Machine for FakeMachine {
 
     async fn kill(&self) -> Result<(), EngineError> {
         self.0.end();
+        underway::ended(&self.0.parts.machine_dir).await;
         Ok(())
     }
 

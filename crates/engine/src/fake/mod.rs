@@ -58,7 +58,10 @@ use self::{
     script::Script,
     store::{DISK, DiskFile, ImageFile, MACHINE, MEMORY, MachineFile},
 };
-use crate::{BootSpec, Capabilities, Engine, EngineError, Machine, MachineRecord, RestoreSpec, SEALED};
+use crate::{
+    BootSpec, Capabilities, Engine, EngineError, Machine, MachineRecord, RestoreSpec, SEALED,
+    underway::{self, blocking},
+};
 
 /// The engine; clones share their scripted failures. See the [module](self).
 #[derive(Clone, Default)]
@@ -162,7 +165,8 @@ impl Engine for FakeEngine {
         let serial = next_serial();
         let engine = self.clone();
         // The task of the guest is spawned by the caller's runtime, whichever thread does the files.
-        let machine = blocking(move || {
+        let machine_dir = spec.machine_dir.clone();
+        let machine = blocking(&machine_dir, move || {
             let places = Places { image_dir: &spec.image_dir, machine_dir: &spec.machine_dir };
             prepared(places.machine_dir, || {
                 let made = lay_down(serial, places.image_dir)?;
@@ -180,7 +184,8 @@ impl Engine for FakeEngine {
         self.faults.check(Operation::Restore)?;
         let serial = next_serial();
         let engine = self.clone();
-        let machine = blocking(move || {
+        let machine_dir = spec.machine_dir.clone();
+        let machine = blocking(&machine_dir, move || {
             let places = Places { image_dir: &spec.image_dir, machine_dir: &spec.machine_dir };
             match &spec.saved_dir {
                 Some(saved_dir) => engine.start(serial, wake(places, saved_dir)?, places),
@@ -199,6 +204,13 @@ impl Engine for FakeEngine {
     async fn adopt(&self, record: &MachineRecord) -> Result<Option<Box<dyn Machine>>, EngineError> {
         self.faults.check(Operation::Adopt)?;
         Ok(FakeMachine::find(record).map(|machine| Box::new(machine) as Box<dyn Machine>))
+    }
+
+    async fn reclaim(&self, machine_dir: &Path) -> Result<(), EngineError> {
+        // A machine that is about to be made is there afterwards.
+        underway::ended(machine_dir).await;
+        self.crash(machine_dir);
+        Ok(())
     }
 }
 
@@ -268,15 +280,5 @@ fn scripted(memory: &Memory) -> Result<(), EngineError> {
     match script.and_then(|script| script.restore_error) {
         Some(message) => Err(EngineError::Monitor { what: "restore", message }),
         None => Ok(()),
-    }
-}
-
-/// Does file work away from the async threads.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
-) -> Result<T, EngineError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome,
-        Err(cause) => Err(EngineError::Gone(format!("the file work ended early: {cause}"))),
     }
 }

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     Channel, EngineError, Machine, MachineRecord, SEALED, Saved,
     sums::{self, Known, Sum, Sums},
+    underway::{self, blocking},
 };
 
 /// See the trait for what each verb promises.
@@ -122,7 +123,7 @@ impl QemuMachine {
     pub async fn load(&self, device_state: &str, saved_pages: Option<(PathBuf, Sum)>) -> Result<(), EngineError> {
         if let Some((path, expected)) = saved_pages {
             let (pid, image_dir) = (self.record.pid, self.record.image_dir.clone());
-            blocking(move || {
+            blocking(&self.record.machine_dir, move || {
                 let memory = process::open_memory(&image_dir)?;
                 let inject = || pages::inject(pid, Mapping::find(pid, &memory)?, &path);
                 let found = inject().map_err(|e| match e.kind() {
@@ -142,7 +143,7 @@ impl QemuMachine {
         self.qmp.migrate("migrate", json!({ "uri": "file:/vm/device-state" })).await?;
         let (image_dir, machine_dir) = (self.record.image_dir.clone(), self.record.machine_dir.clone());
         let (sheet, dir, known) = (self.sheet.clone(), dir.to_owned(), self.known.clone());
-        blocking(move || {
+        blocking(&self.record.machine_dir, move || {
             let mut sums = Sums::default();
             for name in image::FILES {
                 let path = image_dir.join(name);
@@ -170,7 +171,7 @@ impl QemuMachine {
         let arguments = json!({ "filename": "/vm/device-state", "live": false });
         self.qmp.execute("xen-save-devices-state", arguments).await?;
         let (record, dir, known) = (self.record.clone(), dir.to_owned(), self.known.clone());
-        blocking(move || {
+        blocking(&self.record.machine_dir, move || {
             let memory = process::open_memory(&record.image_dir)?;
             let disk = record.machine_dir.join(process::DISK);
             let mut memory_bytes = 0;
@@ -259,16 +260,6 @@ fn whole(dir: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), E
     })
 }
 
-/// Runs file work off the async threads.
-pub async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
-) -> Result<T, EngineError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(e) => Err(EngineError::Host(format!("a worker of the engine failed: {e}"))),
-    }
-}
-
 #[async_trait]
 impl Machine for QemuMachine {
     async fn pause(&self) -> Result<(), EngineError> {
@@ -306,6 +297,7 @@ impl Machine for QemuMachine {
 
     async fn kill(&self) -> Result<(), EngineError> {
         self.process.kill().await.map_err(|e| EngineError::io("kill", &self.record.machine_dir, e))?;
+        underway::ended(&self.record.machine_dir).await;
         process::sweep(&self.record.machine_dir);
         Ok(())
     }

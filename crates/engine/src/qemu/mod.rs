@@ -27,9 +27,10 @@ pub use acceleration::{Acceleration, Choice};
 use crate::{
     BootSpec, Capabilities, Engine, EngineError, Machine, MachineRecord, RestoreSpec, SEALED,
     sums::{Known, Sum, Sums},
+    underway::{self, blocking},
 };
 use image::Sheet;
-use machine::{QemuMachine, blocking};
+use machine::QemuMachine;
 use process::{Kernel, Launch, Memory};
 
 /// Where QEMU lies in the root file system.
@@ -84,7 +85,7 @@ impl QemuEngine {
         let sheet = Sheet::new(spec.hardware, acceleration, &self.settings.root);
         let (settings, owned, line) = (self.settings.clone(), spec.clone(), kernel_line(acceleration));
         let for_spawn = sheet.clone();
-        let spawned = blocking(move || {
+        let spawned = blocking(&spec.machine_dir, move || {
             prepare_boot(&owned)?;
             for_spawn.write(&owned.machine_dir).map_err(|e| EngineError::io("prepare", &owned.machine_dir, e))?;
             Launch {
@@ -119,7 +120,7 @@ impl QemuEngine {
     async fn start_clone(&self, spec: &RestoreSpec, sheet: Sheet) -> Result<QemuMachine, EngineError> {
         let (root, owned, for_spawn) = (sheet.root(&self.settings.root)?, spec.clone(), sheet.clone());
         let known = self.known.clone();
-        let (started, pages) = blocking(move || {
+        let (started, pages) = blocking(&spec.machine_dir, move || {
             let pages = intact(&owned, &known)?;
             prepare_clone(&owned)?;
             Launch {
@@ -267,6 +268,8 @@ impl Engine for QemuEngine {
 
     async fn reclaim(&self, machine_dir: &std::path::Path) -> Result<(), EngineError> {
         let at = |e| EngineError::io("end the machine of", machine_dir, e);
+        // A process that is about to be started is there afterwards, and work on one that is ended here ends soon.
+        underway::ended(machine_dir).await;
         for pid in process::of_machine(machine_dir).map_err(at)? {
             if let Some(process) = process::Process::hold(pid).map_err(at)? {
                 process.kill().await.map_err(at)?;

@@ -49,6 +49,6 @@ impl Connectors {
             return Err(ApiError::connector_latest_version(&record.arn.with_version(version.number)));
         }
         self.store.delete_connector_version(record.id, version.number).await.map_err(internal)?;
-        Ok(api::DeleteNetworkConnectorOutput { state: ConnectorState::Deleting, ..record.created(version) })
+        Ok(api::DeleteNetworkConnectorOutput { state: Some(ConnectorState::Deleting), ..record.created(version) })
     }
 }

@@ -214,7 +214,7 @@ async fn what_a_state_does_not_allow_is_a_conflict() {
             State::Pending | State::Inactive | State::DeleteFailed => {
                 conflict(delete(&record).await.unwrap_err(), words);
             }
-            _ => assert_eq!(delete(&record).await.unwrap().state, ConnectorState::Deleting),
+            _ => assert_eq!(delete(&record).await.unwrap().state, Some(ConnectorState::Deleting)),
         }
     }
     let others = caller(&home("444455556666"));

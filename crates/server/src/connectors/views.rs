@@ -39,11 +39,11 @@ impl ConnectorRecord {
             arn: self.arn.clone(),
             name: self.name.clone(),
             id: self.id,
-            version_arn: self.arn.with_version(version.number),
-            version: version.number,
-            configuration: version.configuration.clone(),
-            operator_role: version.operator_role.clone(),
-            state: self.state(),
+            version_arn: Some(self.arn.with_version(version.number)),
+            version: Some(version.number.into()),
+            configuration: Some(version.configuration.clone()),
+            operator_role: Some(version.operator_role.clone()),
+            state: Some(self.state()),
         }
     }
 
@@ -53,7 +53,7 @@ impl ConnectorRecord {
             connector: self.created(version),
             last_update_status: self.last_update(),
             last_update_status_reason: self.update_reason.clone(),
-            last_modified: IsoTimestamp(self.modified_at),
+            last_modified: Some(IsoTimestamp(self.modified_at)),
         }
     }
 
@@ -61,30 +61,30 @@ impl ConnectorRecord {
     pub fn view(&self, version: &ConnectorVersionRecord) -> api::GetNetworkConnectorOutput {
         api::GetNetworkConnectorOutput {
             connector: self.created(version),
-            latest_version_arn: self.arn.with_version(self.latest),
-            latest_version: self.latest,
+            latest_version_arn: Some(self.arn.with_version(self.latest)),
+            latest_version: Some(self.latest.into()),
             state_reason: self.reason.clone(),
             state_reason_code: None,
             last_update_status: self.last_update(),
             last_update_status_reason: self.update_reason.clone(),
             last_update_status_reason_code: None,
-            last_modified: IsoTimestamp(self.modified_at),
+            last_modified: Some(IsoTimestamp(self.modified_at)),
         }
     }
 
     /// Answer of `GetNetworkConnector` to the ARN of one version. Updates are the connector's, not a version's.
     pub fn version_view(&self, version: &ConnectorVersionRecord) -> api::GetNetworkConnectorOutput {
-        let state = self.version_state(version);
+        let state = Some(self.version_state(version));
         api::GetNetworkConnectorOutput {
             connector: api::CreateNetworkConnectorOutput { state, ..self.created(version) },
-            latest_version_arn: self.arn.with_version(self.latest),
-            latest_version: self.latest,
+            latest_version_arn: Some(self.arn.with_version(self.latest)),
+            latest_version: Some(self.latest.into()),
             state_reason: version.reason.clone(),
             state_reason_code: None,
             last_update_status: None,
             last_update_status_reason: None,
             last_update_status_reason_code: None,
-            last_modified: IsoTimestamp(version.modified_at),
+            last_modified: Some(IsoTimestamp(version.modified_at)),
         }
     }
 
@@ -95,10 +95,10 @@ impl ConnectorRecord {
             name: self.name.clone(),
             id: self.id,
             kind: ConnectorType::VpcEgress,
-            state: self.state(),
-            last_modified: IsoTimestamp(self.modified_at),
-            latest_version_arn: self.arn.with_version(self.latest),
-            latest_version: self.latest,
+            state: Some(self.state()),
+            last_modified: Some(IsoTimestamp(self.modified_at)),
+            latest_version_arn: Some(self.arn.with_version(self.latest)),
+            latest_version: Some(self.latest.into()),
         }
     }
 
@@ -109,11 +109,11 @@ impl ConnectorRecord {
             version_arn: self.arn.with_version(version.number),
             name: self.name.clone(),
             id: self.id,
-            version: version.number,
+            version: version.number.into(),
             state: self.version_state(version),
             state_reason: version.reason.clone(),
             state_reason_code: None,
-            last_modified: IsoTimestamp(version.modified_at),
+            last_modified: Some(IsoTimestamp(version.modified_at)),
         }
     }
 

@@ -34,17 +34,17 @@ pub(super) async fn call(
     let expected = Expected { region: edge.region.as_str(), service: "lambda" };
     let (caller, body) = gate::admit(edge, id, head, presented, expected, body).await?;
     let (operation, labels) = Operation::find(&head.method, &head.path)?;
+    let named = |error: ApiError| match operation.service() {
+        Service::LambdaCore => error.of_core(),
+        Service::LambdaMicrovms => error,
+    };
     if let Some(throttle) = &edge.throttle {
-        throttle.admit(&caller.account, operation)?;
+        throttle.admit(&caller.account, operation).map_err(named)?;
     }
     let call = Call { operations: Arc::clone(&edge.operations), caller, labels, query: head.query.clone(), body };
     let span = tracing::info_span!("operation", %operation, request_id = %id);
     // In a task of its own: it ends even if the client goes away, and a panic ends only it.
     let ended = tasks.spawn(call.perform(operation).instrument(span)).await;
-    let named = |error: ApiError| match operation.service() {
-        Service::LambdaCore => error.of_core(),
-        Service::LambdaMicrovms => error,
-    };
     match ended {
         Ok(outcome) => Ok(answer::json(operation.route().status, outcome.map_err(named)?)),
         Err(error) => {

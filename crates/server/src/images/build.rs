@@ -176,7 +176,10 @@ impl Job<'_> {
     async fn clean_up(&self, outcome: Result<Sealed, Failure>) -> Result<Sealed, Failure> {
         if let Err(failure) = &outcome {
             self.log.line(&format!("[hearth] build failed: {}", failure.reason));
-            if let Err(failure) = self.clear().await {
+            // A builder that was dropped is at work in there until the process ends; it goes when the build begins again.
+            if !failure.stopped
+                && let Err(failure) = self.clear().await
+            {
                 tracing::error!(reason = failure.reason, "what is left of a failed build cannot be removed");
             }
         } else if let Err(error) = remove_dir(self.work_dir.clone()).await {

@@ -1,6 +1,6 @@
 //! What answers must look like.
 
-use api::{ErrorKind, Operation};
+use api::{ErrorKind, Operation, Service};
 use serde_json::{Map, Value, json};
 
 use crate::client::Answer;
@@ -19,7 +19,23 @@ pub fn error_body(kind: ErrorKind, message: &str) -> Value {
             json!({"Type": "User", "message": message})
         }
         ErrorKind::Service => json!({"Type": "Service", "message": message}),
+        ErrorKind::NetworkConnectorLimitExceeded => json!({"Type": "User", "message": message}),
         _ => json!({"message": message}),
+    }
+}
+
+/// As [`error_body`], of the operation's service: `lambda-core` has the same names with other members (spec 2.5, 3.4).
+pub fn error_body_of(operation: Option<Operation>, kind: ErrorKind, message: &str) -> Value {
+    if operation.map(Operation::service) != Some(Service::LambdaCore) {
+        return error_body(kind, message);
+    }
+    match kind {
+        ErrorKind::ResourceNotFound => json!({"Type": "User", "Message": message}),
+        ErrorKind::Service => json!({"Type": "Service", "Message": message}),
+        ErrorKind::TooManyRequests => {
+            json!({"Type": "User", "message": message, "Reason": "CallerRateLimitExceeded"})
+        }
+        _ => error_body(kind, message),
     }
 }
 
@@ -79,17 +95,24 @@ fn refusal_fault(operation: Option<Operation>, answer: &Answer) -> Option<String
     if answer.status != error_status(kind) {
         return Some(format!("{name} has the status {}", error_status(kind)));
     }
-    let waits = matches!(kind, ErrorKind::InternalServer | ErrorKind::Throttling);
+    let core = operation.map(Operation::service) == Some(Service::LambdaCore);
+    let waits = matches!(kind, ErrorKind::InternalServer | ErrorKind::Throttling)
+        || (core && kind == ErrorKind::TooManyRequests);
     if answer.header("retry-after").is_some() && !waits {
         return Some(format!("{name} has no Retry-After"));
+    }
+    let throttled = kind.status() == 429 && waits;
+    if throttled && !answer.header("retry-after").is_some_and(|value| value.parse::<u32>().is_ok_and(|value| value > 0))
+    {
+        return Some(format!("{name} says in Retry-After how many seconds to wait"));
     }
     let body = answer.json().unwrap_or_default();
     if kind == ErrorKind::Serialization {
         let known = [json!({"message": null}), json!({"Message": "Expected null"})];
         return (!known.contains(&body)).then(|| "an unreadable request is told nothing else".to_owned());
     }
-    let message = body["message"].as_str();
-    let expected = error_body(kind, message.unwrap_or_default());
+    let message = body["message"].as_str().or(body["Message"].as_str());
+    let expected = error_body_of(operation, kind, message.unwrap_or_default());
     (message.is_none_or(str::is_empty) || body != expected).then(|| format!("{name} has the body {expected}"))
 }
 
@@ -126,6 +149,9 @@ fn stands_for(wildcard: &str, found: &Value) -> bool {
                 && labels[1..4] == ["lambda-microvm", "us-east-1", "localhost"]
                 && labels[4].parse::<u16>().is_ok()
         }
+        "<iso>" => text.parse::<api::IsoTimestamp>().is_ok(),
+        "<connector-arn>" => text.parse::<api::ConnectorArn>().is_ok(),
+        "<connector>" => text.parse::<api::ConnectorId>().is_ok(),
         "<number>" => found.is_u64(),
         "<any>" => true,
         "<token>" => text.len() > 20,

@@ -24,9 +24,10 @@ pub struct Serving {
 }
 
 impl Serving {
-    pub async fn start() -> Arc<Self> {
+    /// With more settings after [`SETTINGS`].
+    pub async fn start(more: &str) -> Arc<Self> {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("hearth.toml"), SETTINGS).unwrap();
+        std::fs::write(dir.path().join("hearth.toml"), format!("{SETTINGS}{more}")).unwrap();
         let any = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
         let overrides = Overrides { api: any, ingress: any, engine: Some(EngineKind::Fake), ..Overrides::default() };
         let config = Config::load(dir.path(), overrides).unwrap();

@@ -30,7 +30,12 @@ pub struct World {
 
 /// A server with an artifact in its bucket.
 pub async fn serving() -> Arc<Serving> {
-    let serving = Serving::start().await;
+    serving_with("").await
+}
+
+/// The same, with more settings.
+pub async fn serving_with(settings: &str) -> Arc<Serving> {
+    let serving = Serving::start(settings).await;
     let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
     zip.start_file("Dockerfile", zip::write::SimpleFileOptions::default()).unwrap();
     zip.write_all(b"FROM scratch\n").unwrap();
@@ -102,6 +107,13 @@ impl World {
             "absent_connector" => {
                 "arn:aws:lambda:us-east-1:111122223333:network-connector:nc-11111111-2222-3333-4444-555555555555"
                     .to_owned()
+            }
+            "connector" | "updated" => self.connector(name == "updated").await,
+            "connector_name" | "connector_id" | "updated_name" | "updated_id" => {
+                let (of, member) = name.split_once('_').unwrap();
+                let identifier = json!({"Identifier": self.made(of).await});
+                let connector = self.done(GetNetworkConnector, identifier).await;
+                connector[if member == "id" { "Id" } else { "Name" }].as_str().unwrap().to_owned()
             }
             "image" => self.image(json!({}), "CREATED").await,
             "name" => self.made("image").await.rsplit(':').next().unwrap().to_owned(),
@@ -188,6 +200,20 @@ impl World {
         image
     }
 
+    /// A network connector, with a second version if it was updated.
+    async fn connector(&mut self, updated: bool) -> String {
+        let members = connector(&format!("c{}", uuid::Uuid::new_v4().simple()));
+        let arn = self.done(CreateNetworkConnector, members).await["Arn"].as_str().unwrap().to_owned();
+        self.until(GetNetworkConnector, json!({"Identifier": arn}), "State", "ACTIVE").await;
+        if updated {
+            let configuration = json!({"VpcEgressConfiguration": {"SubnetIds": ["subnet-0b"]}});
+            let update = json!({"Identifier": arn, "Configuration": configuration});
+            self.done(UpdateNetworkConnector, update).await;
+            self.until(GetNetworkConnector, json!({"Identifier": arn}), "LastUpdateStatus", "Successful").await;
+        }
+        arn
+    }
+
     async fn update(&mut self, image: &str, more: Value) {
         let mut members = least("");
         members.as_object_mut().unwrap().remove("name");
@@ -235,6 +261,14 @@ impl World {
 /// The least request for an image of that name.
 pub fn least(name: &str) -> Value {
     json!({"name": name, "baseImageArn": BASE, "buildRoleArn": ROLE, "codeArtifact": {"uri": "s3://bucket/key.zip"}})
+}
+
+/// The least request for a network connector of that name.
+pub fn connector(name: &str) -> Value {
+    let vpc = json!({
+        "SubnetIds": ["subnet-0a"], "NetworkProtocol": "IPv4", "AssociatedComputeResourceTypes": ["MicroVm"],
+    });
+    json!({"Name": name, "Configuration": {"VpcEgressConfiguration": vpc}, "OperatorRole": ROLE, "ClientToken": name})
 }
 
 /// An image with a hook that is never answered.

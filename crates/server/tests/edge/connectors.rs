@@ -57,7 +57,7 @@ async fn every_operation_answers_and_its_answer_reads_back() {
             read(&input, &answer.body).unwrap();
         })+};
     }
-    let identifier = ConnectorIdentifier::Arn(made.version_arn);
+    let identifier = ConnectorIdentifier::Arn(made.version_arn.unwrap());
     answers! {
         200 GetNetworkConnectorInput { identifier: ConnectorIdentifier::Id(made.id) },
         200 GetNetworkConnectorInput { identifier: ConnectorIdentifier::Name(made.name) },
@@ -65,7 +65,7 @@ async fn every_operation_answers_and_its_answer_reads_back() {
         200 ListNetworkConnectorsInput { state: Some(ConnectorState::Pending), marker: Some("a=/+ b".to_owned()), max_items: Some(100) },
         200 ListNetworkConnectorVersionsInput { identifier: identifier.clone(), state: None, marker: None, max_items: Some(1) },
         202 UpdateNetworkConnectorInput {
-            identifier: identifier.clone(), configuration: Some(made.configuration), operator_role: None, client_token: None,
+            identifier: identifier.clone(), configuration: made.configuration, operator_role: None, client_token: None,
         },
     }
     let list = server.call("GET", PATH).query("State=PENDING").send().await.json();

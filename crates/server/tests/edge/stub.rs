@@ -87,7 +87,9 @@ impl Stub {
         let named = |connector: &&GetNetworkConnectorOutput| match identifier {
             ConnectorIdentifier::Id(id) => connector.connector.id == *id,
             ConnectorIdentifier::Name(name) => connector.connector.name == *name,
-            ConnectorIdentifier::Arn(arn) => connector.connector.arn == *arn || connector.connector.version_arn == *arn,
+            ConnectorIdentifier::Arn(arn) => {
+                connector.connector.arn == *arn || connector.connector.version_arn.as_ref() == Some(arn)
+            }
         };
         connectors.values().find(named).cloned().ok_or_else(|| ApiError::connector_not_found(identifier))
     }
@@ -425,22 +427,22 @@ impl Operations for Stub {
             arn: arn.clone(),
             name: input.name,
             id,
-            version_arn: arn.with_version(1),
-            version: 1,
-            configuration: input.configuration,
-            operator_role: input.operator_role.unwrap(),
-            state: ConnectorState::Pending,
+            version_arn: Some(arn.with_version(1)),
+            version: Some(1),
+            configuration: Some(input.configuration),
+            operator_role: input.operator_role,
+            state: Some(ConnectorState::Pending),
         };
         let view = GetNetworkConnectorOutput {
             connector: connector.clone(),
-            latest_version_arn: arn.with_version(1),
-            latest_version: 1,
+            latest_version_arn: Some(arn.with_version(1)),
+            latest_version: Some(1),
             state_reason: None,
             state_reason_code: None,
             last_update_status: None,
             last_update_status_reason: None,
             last_update_status_reason_code: None,
-            last_modified: IsoTimestamp(Timestamp::from_millis(1_790_000_000_123)),
+            last_modified: Some(IsoTimestamp(Timestamp::from_millis(1_790_000_000_123))),
         };
         self.connectors.lock().unwrap().insert(id, view);
         Ok(connector)
@@ -460,7 +462,7 @@ impl Operations for Stub {
         input: ListNetworkConnectorsInput,
     ) -> Result<ListNetworkConnectorsOutput, ApiError> {
         let connectors = self.connectors.lock().unwrap();
-        let wanted = connectors.values().filter(|one| input.state.is_none_or(|state| state == one.connector.state));
+        let wanted = connectors.values().filter(|one| input.state.is_none() || input.state == one.connector.state);
         let items = wanted.take(input.max_items.unwrap_or(50) as usize).map(|one| ConnectorSummary {
             arn: one.connector.arn.clone(),
             name: one.connector.name.clone(),
@@ -482,11 +484,11 @@ impl Operations for Stub {
         let found = self.connector(&input.identifier)?;
         let item = ConnectorVersionSummary {
             arn: found.connector.arn,
-            version_arn: found.connector.version_arn,
+            version_arn: found.connector.version_arn.unwrap(),
             name: found.connector.name,
             id: found.connector.id,
-            version: found.connector.version,
-            state: found.connector.state,
+            version: found.connector.version.unwrap(),
+            state: found.connector.state.unwrap(),
             state_reason: None,
             state_reason_code: None,
             last_modified: found.last_modified,
@@ -515,6 +517,6 @@ impl Operations for Stub {
     ) -> Result<DeleteNetworkConnectorOutput, ApiError> {
         let found = self.connector(&input.identifier)?;
         self.connectors.lock().unwrap().remove(&found.connector.id);
-        Ok(CreateNetworkConnectorOutput { state: ConnectorState::Deleting, ..found.connector })
+        Ok(CreateNetworkConnectorOutput { state: Some(ConnectorState::Deleting), ..found.connector })
     }
 }

@@ -65,8 +65,14 @@ const ODD: &[&str] = &[
     "s3://bucket/../../x",
     "s3://bucket/absent.zip",
     "AAAA",
+    "nc-11111111-2222-3333-4444-555555555555",
+    "arn:aws:lambda:us-east-1:111122223333:network-connector:nc-11111111-2222-3333-4444-555555555555:4294967296",
+    "arn:aws:lambda:us-east-1:444455556666:network-connector:nc-11111111-2222-3333-4444-555555555555",
     "====",
 ];
+
+/// Longest path and query together, in bytes: our client's library sends none of 64 KiB.
+const LONGEST_TARGET: usize = 65_000;
 
 pub struct Generator {
     rng: fastrand::Rng,
@@ -79,6 +85,15 @@ impl Generator {
 
     /// The next request.
     pub fn request(&mut self, pool: &Pool) -> Request {
+        loop {
+            let request = self.any(pool);
+            if request.path.len() + request.query.len() <= LONGEST_TARGET {
+                return request;
+            }
+        }
+    }
+
+    fn any(&mut self, pool: &Pool) -> Request {
         let operation = self.operation();
         let mut members = self.members(operation.route().members, pool);
         self.together(operation, &mut members, pool);
@@ -103,6 +118,7 @@ impl Generator {
         use Operation::*;
         match Operation::ALL[self.rng.usize(..Operation::ALL.len())] {
             TerminateMicrovm | DeleteMicrovmImage | DeleteMicrovmImageVersion if self.chance(70) => RunMicrovm,
+            DeleteNetworkConnector if self.chance(50) => CreateNetworkConnector,
             other => other,
         }
     }
@@ -124,6 +140,14 @@ impl Generator {
                 for name in ["imageVersion", "runHookPayload"] {
                     members.as_object_mut().expect("a request is an object").remove(name);
                 }
+            }
+            // What it requires beyond the model.
+            Operation::CreateNetworkConnector if self.chance(80) => {
+                let made = crate::world::connector(&format!("c{}", self.rng.u8(..30)));
+                for (name, value) in made.as_object().expect("a request is an object") {
+                    members[name] = value.clone();
+                }
+                members["ClientToken"] = format!("token{}", self.rng.u16(..)).into();
             }
             _ => {}
         }
@@ -198,9 +222,16 @@ impl Generator {
         }
         let known = match name {
             "imageIdentifier" | "Resource" | "microvmIdentifier" if self.chance(10) => pool.any("over", &mut self.rng),
+            "Resource" if self.chance(20) => pool.any("connector", &mut self.rng),
             "imageIdentifier" | "Resource" => pool.any("imageArn", &mut self.rng),
             "microvmIdentifier" => pool.any("microvmId", &mut self.rng),
             "nextToken" => pool.any("nextToken", &mut self.rng),
+            "Marker" => pool.any("NextMarker", &mut self.rng),
+            "Identifier" => {
+                let kind = self.one(&["connector", "connector", "Id", "Name", "VersionArn"]);
+                pool.any(kind, &mut self.rng)
+            }
+            "egressNetworkConnectors" if self.chance(10) => pool.any("connector", &mut self.rng),
             _ => None,
         };
         if let Some(known) = known {
@@ -216,12 +247,16 @@ impl Generator {
             "imageVersion" => format!("{}.0", self.rng.u8(1..5)),
             "baseImageArn" => BASE.to_owned(),
             "baseImageVersion" => "1".to_owned(),
-            "buildRoleArn" | "executionRoleArn" => ROLE.to_owned(),
+            "buildRoleArn" | "executionRoleArn" | "OperatorRole" => ROLE.to_owned(),
             "uri" => self
                 .one(&["s3://bucket/key.zip", "s3://bucket/key.zip", "s3://bucket/key.zip", "s3://bucket/no.zip"])
                 .to_owned(),
             "egressNetworkConnectors" => format!("{CONNECTOR}INTERNET_EGRESS"),
             "ingressNetworkConnectors" => format!("{CONNECTOR}{}", self.one(&["HTTP_INGRESS", "SHELL_INGRESS"])),
+            "Identifier" | "Name" => format!("c{}", self.rng.u8(..30)),
+            "SubnetIds" => format!("subnet-{}", self.rng.u8(..)),
+            "SecurityGroupIds" => format!("sg-{}", self.rng.u8(..)),
+            "ClientToken" => format!("token{}", self.rng.u16(..300)),
             "clientToken" => format!("token{}", self.rng.u16(..300)),
             "tagKeys" => format!("k{}", self.rng.u8(..60)),
             _ => "a".repeat(self.rng.usize(text.min..=text.max.min(text.min + 40))),
@@ -355,6 +390,9 @@ impl Generator {
             "imageVersion",
             "tagKeys",
             "architecture",
+            "State",
+            "Marker",
+            "MaxItems",
             "x",
             "",
         ]);

@@ -37,8 +37,11 @@ fn learn(pool: &mut BTreeMap<&'static str, VecDeque<String>>, value: &Value, for
             if let (Some(image), Some(version), Some(build)) = (of("imageArn"), of("imageVersion"), of("buildId")) {
                 keep(pool, "build", &[image, version, build].join(" "));
             }
+            if let (Some(arn), Some(_)) = (of("Arn"), of("Id")) {
+                keep(pool, "connector", arn);
+            }
             for (name, value) in members {
-                let kinds = ["imageArn", "microvmId", "nextToken"];
+                let kinds = ["imageArn", "microvmId", "nextToken", "NextMarker", "Id", "Name", "VersionArn"];
                 if let (Some(kind), Some(text)) = (kinds.into_iter().find(|kind| kind == name), value.as_str()) {
                     let over = of("state").is_some_and(|state| state.starts_with("TERMINAT") || state == "DELETING");
                     if over {

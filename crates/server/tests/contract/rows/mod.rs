@@ -3,8 +3,10 @@
 //! The rows named [`LEAST`] and [`FULL`] are there for every operation; `bounds.rs` starts from the full one.
 
 mod builds;
+mod connectors;
 mod images;
 mod launches;
+mod limits;
 mod microvms;
 mod tags;
 mod versions;
@@ -13,7 +15,7 @@ use api::{ErrorKind, Operation, Operation::*};
 use serde_json::{Value, json};
 
 use crate::{
-    answers::{error_body, error_status, fault, mismatch},
+    answers::{error_body_of, error_status, fault, mismatch},
     bounds,
     client::Answer,
     world::{World, serving},
@@ -136,6 +138,12 @@ tables! {
     tag_resource: TagResource => tags::tag,
     untag_resource: UntagResource => tags::untag,
     list_tags: ListTags => tags::list,
+    create_network_connector: CreateNetworkConnector => connectors::create,
+    get_network_connector: GetNetworkConnector => connectors::get,
+    list_network_connectors: ListNetworkConnectors => connectors::list,
+    list_network_connector_versions: ListNetworkConnectorVersions => connectors::versions,
+    update_network_connector: UpdateNetworkConnector => connectors::update,
+    delete_network_connector: DeleteNetworkConnector => connectors::delete,
 }
 
 #[test]
@@ -186,7 +194,7 @@ async fn expect(world: &mut World, operation: Operation, row: &Row, answer: &Ans
         Expected::Body(body) => (operation.route().status, None, world.fill(body).await),
         Expected::Error(kind, message) => {
             let message = world.fill(message).await;
-            (error_status(*kind), Some(*kind), error_body(*kind, message.as_str().unwrap()))
+            (error_status(*kind), Some(*kind), error_body_of(Some(operation), *kind, message.as_str().unwrap()))
         }
         Expected::Unreadable(body) => (400, Some(ErrorKind::Serialization), body.clone()),
     };
