@@ -142,3 +142,22 @@ fn microvms_follow_a_change_of_the_profile() {
     assert!(endpoint(&server).contains(".localhost:"));
     assert_eq!(served(&server, &id), 2);
 }
+
+#[test]
+fn a_failed_suspend_hook_ends_the_microvm() {
+    for (settings, wanted) in [(AWS, "TERMINATED"), ("", "RUNNING")] {
+        let server = Server::start_with(settings).unwrap_or_else(|error| panic!("{error:#}"));
+        build(&server, "hello", &["--env", "HEARTH_FAKE_SUSPEND_STATUS=500"]).ok();
+        let id = run(&server, &[]);
+        let text = "
+import sys
+vm = sys.argv[1]
+mv.suspend_microvm(microvmIdentifier=vm)
+look = lambda: mv.get_microvm(microvmIdentifier=vm)
+until(lambda: look()['state'] if look().get('stateReason') else None, [sys.argv[2]])
+reason = look()['stateReason']
+assert reason.startswith('Suspend lifecycle hook returned HTTP status 500. '), reason
+";
+        server.python(text, &[&id, wanted]).ok();
+    }
+}

@@ -20,7 +20,8 @@ pub enum Profile {
     /// Endpoints that resolve on this machine, the architecture that builds really run on, no quotas.
     #[default]
     Hearth,
-    /// Endpoints below `on.aws` without a port, two Graviton builds per version (spec 4.1), quotas.
+    /// Endpoints below `on.aws` without a port, two Graviton builds per version (spec 4.1), quotas, and the end of a microVM
+    /// whose `/suspend` hook fails.
     Aws,
 }
 
@@ -53,6 +54,11 @@ impl Profile {
             Profile::Hearth => &[HOST],
             Profile::Aws => &[Architecture::Arm64, Architecture::X86_64],
         }
+    }
+
+    /// Does a failed `/suspend` hook end the microVM (spec 5.1, row 5)?
+    pub fn suspend_is_final(self) -> bool {
+        self == Profile::Aws
     }
 
     /// What a version that asked for `architecture` is reported as built for, newest generation first (spec 3.2). One build

@@ -51,7 +51,9 @@ impl Driver {
     async fn suspend_hook(&self, record: &MicrovmRecord, live: &Live) -> Result<(), Input> {
         let (true, Some(port)) = (record.hooks.suspend(), record.hooks.port) else { return Ok(()) };
         let within = self.hook_time(record.hooks.microvm_hooks.and_then(|hooks| hooks.suspend_timeout_in_seconds));
+        let fatal = self.shared.config.file.compat.profile.suspend_is_final();
         live.hook(port, Hook::Suspend, None, within).await.map_err(|unwell| match unwell {
+            Unwell::Failed(reason) if fatal => Input::Lost(reason),
             Unwell::Failed(reason) => Input::SuspendRefused(reason),
             Unwell::Exited(code) => Input::Exited(code),
         })
