@@ -147,8 +147,11 @@ impl World {
         if !vm.drowsy {
             self.wake(vm);
         }
+        let crashes = self.host.crashes;
         match self.persist(|client| client.call::<I>(input.clone()))? {
             Ok(_) => Ok(()),
+            // The first try was accepted and its answer lost: it is under way.
+            Err(refusal) if refusal.starts_with("409") && self.host.crashes > crashes => Ok(()),
             Err(refusal) => {
                 self.look(vm)?;
                 Err(anyhow::anyhow!("{} was refused: {refusal}", I::OPERATION).into())

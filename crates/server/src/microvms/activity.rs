@@ -33,12 +33,15 @@ impl Microvms {
         let _ = self.noter.set(noter.abort_handle());
     }
 
-    /// Notes what is known of all that may go to sleep by themselves, and ends the noting.
+    /// Notes what is known of all that may go to sleep by themselves, and lets go of every microVM: machines go on.
     pub async fn stop(&self) {
         if let Some(noter) = self.noter.get() {
             noter.abort();
         }
         self.note(&mut HashMap::new()).await;
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
     }
 
     async fn note(&self, noted: &mut HashMap<MicrovmId, Millis>) {

@@ -25,7 +25,7 @@ use lifecycle::{
     microvms::{Input, Microvm, Policy, Refusal},
 };
 use tokio::task::AbortHandle;
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use self::{
@@ -57,6 +57,7 @@ pub struct Microvms {
     tasks: TaskTracker,
     /// Notes activity; ends with the server.
     noter: OnceLock<AbortHandle>,
+    stop: CancellationToken,
 }
 
 /// Who is behind an endpoint host.
@@ -80,6 +81,7 @@ impl Microvms {
             endpoints: RwLock::new(endpoints),
             tasks: TaskTracker::new(),
             noter: OnceLock::new(),
+            stop: CancellationToken::new(),
         });
         let mut seen = microvms.shared.store.activity().await?;
         for record in live {
@@ -101,7 +103,12 @@ impl Microvms {
         write(&self.endpoints).insert(label.clone(), Endpoint::Live(id));
         let microvms = self.clone();
         self.tasks.spawn(async move {
-            Driver::new(microvms.shared.clone(), cell).drive().await;
+            let driver = Driver::new(microvms.shared.clone(), cell);
+            tokio::select! {
+                () = driver.drive() => {}
+                // As good as a kill: the next server goes on from there.
+                () = microvms.stop.cancelled() => return,
+            }
             write(&microvms.endpoints).insert(label, Endpoint::Past(id));
             write(&microvms.cells).remove(&id);
         });
