@@ -24,7 +24,7 @@ mod sums;
 mod sys;
 mod underway;
 
-use std::{io, path::PathBuf};
+use std::{io, path::PathBuf, time::Duration};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -139,6 +139,9 @@ pub struct RestoreSpec {
     pub machine_dir: PathBuf,
     /// What [`Machine::save`] wrote for this machine, for a resume; `None` starts a new clone of the image.
     pub saved_dir: Option<PathBuf>,
+    /// How long it slept, for a resume: its monotonic clock and its timers go on by so much (spec 5.7). The wall clock is the
+    /// agent's to set.
+    pub asleep: Duration,
 }
 
 /// Outcome of [`Machine::save`], for records, logs and metering. Sizes are bytes on disk.

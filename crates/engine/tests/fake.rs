@@ -110,7 +110,12 @@ impl Guest {
     }
 
     fn clone_spec(&self, name: &str) -> RestoreSpec {
-        RestoreSpec { image_dir: self.path("image"), machine_dir: self.path(name), saved_dir: None }
+        RestoreSpec {
+            image_dir: self.path("image"),
+            machine_dir: self.path(name),
+            saved_dir: None,
+            asleep: Duration::ZERO,
+        }
     }
 
     async fn seal(&self) {

@@ -52,14 +52,14 @@ impl QemuHarness {
 
 /// The application: what the suite asks for, in a few lines of Python.
 const APPLICATION: &str = r#"
-import http.server, json
+import http.server, json, time
 n = 0
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
         global n
         n += 1
-        body = json.dumps({"requests_served": n}).encode()
+        body = json.dumps({"requests_served": n, "uptime_seconds": time.monotonic()}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()

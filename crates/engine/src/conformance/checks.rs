@@ -1,13 +1,13 @@
 //! The checks, in the order of the story.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::io::AsyncWriteExt;
 use wire::{Application, Happening};
 
 use super::{
     super::{MachineRecord, RestoreSpec, SEALED, agent::AgentError},
-    Asleep, Image, Live, Suite,
+    Asleep, Clock, Image, Live, Suite,
     steps::{Files, Outcome, copy_dir, ensure, flip_a_bit, names},
 };
 
@@ -33,7 +33,7 @@ impl Suite<'_> {
                 break;
             }
         }
-        let mut live = Live { machine, agent, machine_dir, image_dir, count: 0 };
+        let mut live = Live { machine, agent, machine_dir, image_dir, count: 0, clock: Clock::unread() };
         self.listening(&live).await?;
         self.serves(&mut live, 3).await?;
         let refused = self.bounded("dial", live.agent.dial(self.harness.closed_port())).await?;
@@ -42,7 +42,7 @@ impl Suite<'_> {
     }
 
     pub(super) async fn seals(&self, live: Live) -> Outcome<Image> {
-        let Live { machine, agent, image_dir, machine_dir, count } = live;
+        let Live { machine, agent, image_dir, machine_dir, count, .. } = live;
         self.quieten(&agent).await?;
         self.bounded("pause", machine.pause()).await??;
         self.bounded("pause", machine.pause()).await??;
@@ -78,7 +78,9 @@ impl Suite<'_> {
         Ok([first, second])
     }
 
-    pub(super) async fn suspends(&self, live: Live) -> Outcome<Asleep> {
+    pub(super) async fn suspends(&self, mut live: Live) -> Outcome<Asleep> {
+        self.serves(&mut live, 1).await?;
+        let saves = self.saves.fetch_add(1, Ordering::Relaxed);
         let saved_dir = self.directory("saved");
         self.quieten(&live.agent).await?;
         self.bounded("pause", live.machine.pause()).await??;
@@ -93,14 +95,21 @@ impl Suite<'_> {
             image_dir: live.image_dir,
             machine_dir: live.machine_dir,
             saved_dir: Some(saved_dir.clone()),
+            // Shorter and much longer than a kernel's clock ever goes without an interrupt.
+            asleep: Duration::from_secs([40, 8 * 3600, 3600][saves % 3]),
         };
-        Ok(Asleep { spec, saved_dir, count: live.count })
+        Ok(Asleep { spec, saved_dir, count: live.count, clock: live.clock })
     }
 
     pub(super) async fn wakes(&self, asleep: &Asleep) -> Outcome<Live> {
         let files = Files::of(&asleep.saved_dir)?;
         let mut live = self.restored(asleep.spec.clone(), asleep.count).await?;
-        self.serves(&mut live, 2).await?;
+        self.serves(&mut live, 1).await?;
+        let (before, slept) = (asleep.clock, asleep.spec.asleep);
+        let passed = live.clock.uptime.saturating_sub(before.uptime);
+        let at_most = slept + (live.clock.read - before.read) + slept / 1000 + Duration::from_millis(100);
+        ensure(slept <= passed && passed <= at_most, || format!("{passed:?} passed in a sleep of {slept:?}"))?;
+        self.serves(&mut live, 1).await?;
         files.unchanged(&asleep.saved_dir)?;
         Ok(live)
     }
@@ -205,7 +214,12 @@ impl Suite<'_> {
         self.refused("no such save", RestoreSpec { saved_dir: Some(nowhere.clone()), ..spec.clone() }).await?;
         self.refused("no such image", RestoreSpec { image_dir: nowhere.clone(), ..spec.clone() }).await?;
         let machine_dir = self.directory("machine");
-        let clone = RestoreSpec { image_dir: nowhere, machine_dir: machine_dir.clone(), saved_dir: None };
+        let clone = RestoreSpec {
+            image_dir: nowhere,
+            machine_dir: machine_dir.clone(),
+            saved_dir: None,
+            asleep: Duration::ZERO,
+        };
         self.refused("a clone of nothing", clone).await?;
         ensure(!machine_dir.exists(), || "a failed clone left its machine's directory".into())?;
         let strange = self.directory("machine");

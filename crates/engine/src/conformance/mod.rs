@@ -9,7 +9,10 @@ mod steps;
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicU64},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize},
+    },
     time::{Duration, Instant},
 };
 
@@ -32,7 +35,7 @@ pub trait Harness: Send + Sync {
     async fn image(&self, image_dir: &Path, machine_dir: &Path) -> BootSpec;
 
     /// An application that answers each `GET /` on [`Harness::port`] with JSON that holds `"requests_served": n`, one
-    /// more each time, and writes at least one line when it starts.
+    /// more each time, and `"uptime_seconds"` by its monotonic clock, and writes at least one line when it starts.
     fn container(&self) -> Container;
 
     /// Where the application listens.
@@ -70,7 +73,7 @@ pub type Passed = Vec<(&'static str, Duration)>;
 /// scratch directory and its processes.
 pub async fn run(harness: &dyn Harness) -> Result<Passed, Failure> {
     let mut passed = Passed::new();
-    let mut suite = Suite { harness, engine: harness.engine(), number: AtomicU64::new(0) };
+    let mut suite = Suite { harness, engine: harness.engine(), number: AtomicU64::new(0), saves: AtomicUsize::new(0) };
     let suite = &mut suite;
 
     macro_rules! check {
@@ -87,7 +90,8 @@ pub async fn run(harness: &dyn Harness) -> Result<Passed, Failure> {
     let image = check!("a save seals an image, whole, and never over another", suite.seals(fresh));
     let [first, second] = check!("two clones go on from the image and then diverge", suite.clones_diverge(&image));
     let saved = check!("a suspend leaves files only", suite.suspends(first));
-    let woken = check!("a suspended machine goes on where it stood", suite.wakes(&saved));
+    let woken =
+        check!("a suspended machine goes on where it stood, its clock as far on as it slept", suite.wakes(&saved));
     let again = check!("a second suspend replaces the first", suite.suspends_again(woken));
     check!("a new engine adopts what runs", suite.adopts(second));
     check!("a dead machine is noticed, and killing is idempotent", suite.kills(&image));
@@ -115,6 +119,8 @@ struct Live {
     machine_dir: PathBuf,
     image_dir: PathBuf,
     count: u64,
+    /// What its clock said last.
+    clock: Clock,
 }
 
 /// A machine that is only files.
@@ -122,10 +128,25 @@ struct Asleep {
     spec: RestoreSpec,
     saved_dir: PathBuf,
     count: u64,
+    clock: Clock,
+}
+
+/// The application's clock, and the time here when it was read.
+#[derive(Clone, Copy)]
+struct Clock {
+    uptime: Duration,
+    read: Instant,
+}
+
+impl Clock {
+    fn unread() -> Self {
+        Clock { uptime: Duration::ZERO, read: Instant::now() }
+    }
 }
 
 struct Suite<'a> {
     harness: &'a dyn Harness,
     engine: Arc<dyn Engine>,
     number: AtomicU64,
+    saves: AtomicUsize,
 }

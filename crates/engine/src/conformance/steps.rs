@@ -6,7 +6,7 @@ use std::{
     future::Future,
     path::{Path, PathBuf},
     sync::atomic::Ordering,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +17,7 @@ use super::{
         EngineError, Machine, RestoreSpec,
         agent::{Agent, AgentError},
     },
-    Image, Live, Suite,
+    Clock, Image, Live, Suite,
 };
 
 /// A problem in words; any error becomes one.
@@ -55,8 +55,8 @@ impl Suite<'_> {
     }
 
     pub(super) async fn cloned(&self, image: &Image) -> Outcome<Live> {
-        let spec =
-            RestoreSpec { image_dir: image.dir.clone(), machine_dir: self.directory("machine"), saved_dir: None };
+        let (image_dir, machine_dir) = (image.dir.clone(), self.directory("machine"));
+        let spec = RestoreSpec { image_dir, machine_dir, saved_dir: None, asleep: Duration::ZERO };
         self.restored(spec, image.count).await
     }
 
@@ -73,7 +73,7 @@ impl Suite<'_> {
             machine_id: String::new(),
         };
         self.bounded("renew", agent.renew(identity)).await??;
-        Ok(Live { machine, agent, machine_dir, image_dir, count })
+        Ok(Live { machine, agent, machine_dir, image_dir, count, clock: Clock::unread() })
     }
 
     /// Waits until the application listens: it was started a moment ago.
@@ -94,7 +94,8 @@ impl Suite<'_> {
     /// So many requests, each of which must count one further.
     pub(super) async fn serves(&self, live: &mut Live, requests: u64) -> Outcome {
         for _ in 0..requests {
-            let count = self.bounded("a request", get_count(&live.agent, self.harness.port())).await??;
+            let (count, clock) = self.bounded("a request", ask(&live.agent, self.harness.port())).await??;
+            live.clock = clock;
             live.count += 1;
             ensure(count == live.count, || format!("request {} was counted as {count}", live.count))?;
         }
@@ -157,8 +158,8 @@ pub(super) fn flip_a_bit(path: &Path) -> Outcome {
     Ok(())
 }
 
-/// One `GET /` on a connection of its own: the count in the answer.
-async fn get_count(agent: &Agent, port: u16) -> Outcome<u64> {
+/// One `GET /` on a connection of its own: the count and the clock in the answer.
+async fn ask(agent: &Agent, port: u16) -> Outcome<(u64, Clock)> {
     let mut stream = agent.dial(port).await?;
     stream.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n").await?;
     let mut answer = Vec::new();
@@ -167,7 +168,9 @@ async fn get_count(agent: &Agent, port: u16) -> Outcome<u64> {
     let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("no HTTP answer: {answer:?}"))?;
     ensure(head.split(' ').nth(1) == Some("200"), || format!("no 200: {head:?}"))?;
     let json: serde_json::Value = serde_json::from_str(body)?;
-    json["requests_served"].as_u64().ok_or_else(|| Problem(format!("no count in {body:?}")))
+    let (count, uptime) = (json["requests_served"].as_u64(), json["uptime_seconds"].as_f64());
+    let (count, uptime) = count.zip(uptime).ok_or_else(|| format!("no count or clock in {body:?}"))?;
+    Ok((count, Clock { uptime: Duration::try_from_secs_f64(uptime)?, read: Instant::now() }))
 }
 
 /// The files below a directory: length, time of last change and inode of each.

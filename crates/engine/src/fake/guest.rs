@@ -34,7 +34,7 @@ pub(super) struct Memory {
     events: VecDeque<Event>,
     /// Sequence number of the last event.
     sequence: u64,
-    /// How long the guest has run, without pauses.
+    /// How long the guest has run and slept, without pauses.
     uptime: Duration,
     /// `uptime` when the application was started.
     started_at: Duration,
@@ -43,6 +43,11 @@ pub(super) struct Memory {
 impl Memory {
     pub(super) fn container(&self) -> Option<&Container> {
         self.container.as_ref()
+    }
+
+    /// The clock goes on by a sleep.
+    pub(super) fn slept(&mut self, asleep: Duration) {
+        self.uptime += asleep;
     }
 }
 

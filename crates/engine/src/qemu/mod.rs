@@ -5,6 +5,7 @@
 
 mod acceleration;
 mod channel;
+mod clock;
 mod image;
 mod machine;
 mod pages;
@@ -204,10 +205,12 @@ fn prepare_clone(spec: &RestoreSpec) -> Result<(), EngineError> {
             if !disk.is_file() {
                 return Err(at(io::Error::from(io::ErrorKind::NotFound)));
             }
-            let state = saved.join(process::STATE);
-            fs::copy(&state, spec.machine_dir.join(process::STATE))
-                .map(drop)
-                .map_err(|e| EngineError::io("read", &state, e))
+            let path = saved.join(process::STATE);
+            let mut state = fs::read(&path).map_err(|e| EngineError::io("read", &path, e))?;
+            if let Err(error) = clock::advance(&mut state, spec.asleep) {
+                tracing::warn!(path = %path.display(), %error, "the guest's monotonic clock stood still while it slept");
+            }
+            fs::write(spec.machine_dir.join(process::STATE), state).map_err(at)
         }
     }
 }
@@ -215,8 +218,9 @@ fn prepare_clone(spec: &RestoreSpec) -> Result<(), EngineError> {
 /// Kernel parameters: see ENGINE.md section 2 for the three that make a boot under TCG certain.
 fn kernel_line(acceleration: &str) -> String {
     static TSC_KHZ: OnceLock<u64> = OnceLock::new();
-    let common =
-        "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t audit=0 random.trust_cpu=on rcupdate.rcu_expedited=1";
+    // A sleep is no stall: after it the clocks have gone on and nothing has run (see `clock`).
+    let common = "console=ttyS0 quiet loglevel=3 panic=-1 reboot=t audit=0 random.trust_cpu=on rcupdate.rcu_expedited=1 \
+                  nowatchdog rcupdate.rcu_cpu_stall_suppress=1";
     if acceleration == "kvm" {
         return common.to_owned();
     }

@@ -1,5 +1,7 @@
 //! SUSPENDED and wanted back: restore the checkpoint, make it current, `/resume`.
 
+use std::time::Duration;
+
 use engine::RestoreSpec;
 use lifecycle::microvms::Input;
 
@@ -9,7 +11,7 @@ use super::{
 };
 use crate::{
     hooks::Hook,
-    shared::{outside, remove_dir},
+    shared::{now, outside, remove_dir},
     store::MicrovmRecord,
 };
 
@@ -58,7 +60,9 @@ impl Driver {
         };
         let machine_dir = self.shared.microvm_dir(record.id);
         let told = |error: &dyn std::fmt::Display| tracing::error!(microvm = %record.id, %error, "a resume failed");
-        let spec = RestoreSpec { image_dir: record.image_dir.clone(), machine_dir, saved_dir: Some(saved_dir.clone()) };
+        let asleep = Duration::from_millis(u64::try_from(now() - record.life.since).unwrap_or(0));
+        let (image_dir, saved) = (record.image_dir.clone(), Some(saved_dir.clone()));
+        let spec = RestoreSpec { image_dir, machine_dir, saved_dir: saved, asleep };
         let machine = self.shared.engine.restore(spec).await.map_err(|error| {
             told(&error);
             outside(&error)
