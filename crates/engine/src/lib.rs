@@ -81,11 +81,22 @@ pub trait Machine: Send + Sync {
     /// that was dropped half-way either. Idempotent.
     async fn kill(&self) -> Result<(), EngineError>;
 
-    /// Waits until the machine is gone, for whatever reason.
-    async fn wait(&self);
+    /// Waits until the machine is gone, for whatever reason, and says for which.
+    async fn wait(&self) -> Ending;
 
     /// What to store to find this machine again.
     fn record(&self) -> MachineRecord;
+}
+
+/// How a machine came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Its guest turned it off.
+    PoweredOff,
+    /// Its guest's kernel panicked, or restarted it.
+    Reset,
+    /// Its process was killed, or failed.
+    Killed,
 }
 
 /// A byte stream to the agent in the guest.

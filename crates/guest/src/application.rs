@@ -36,6 +36,7 @@ use crate::{
     events::EventLog,
     lines::Splitter,
     log,
+    memory::KernelLog,
     names::Names,
     reaper::Reaper,
 };
@@ -57,6 +58,8 @@ const READ_BYTES: usize = 64 * 1024;
 pub struct Application {
     events: Arc<EventLog>,
     reaper: Arc<Reaper>,
+    /// `None`: a kernel without one.
+    kernel_log: Option<KernelLog>,
     state: watch::Sender<State>,
     inner: Mutex<Inner>,
 }
@@ -67,14 +70,16 @@ struct Inner {
     claimed: bool,
     /// The container's pid 1.
     main_process: Option<OwnedFd>,
+    /// Its pid out here, kept when it has ended.
+    main_pid: Option<Pid>,
     /// Collects its output and its end.
     follower: Option<JoinHandle<()>>,
 }
 
 impl Application {
     /// Nothing runs yet.
-    pub fn new(events: Arc<EventLog>, reaper: Arc<Reaper>) -> Self {
-        Self { events, reaper, state: watch::Sender::new(State::NotStarted), inner: Mutex::default() }
+    pub fn new(events: Arc<EventLog>, reaper: Arc<Reaper>, kernel_log: Option<KernelLog>) -> Self {
+        Self { events, reaper, kernel_log, state: watch::Sender::new(State::NotStarted), inner: Mutex::default() }
     }
 
     /// Where it stands.
@@ -121,6 +126,23 @@ impl Application {
         }
     }
 
+    /// Tells of processes that died for want of memory, whenever that happens; for ever.
+    pub async fn watch_memory(&self) {
+        if let Some(log) = &self.kernel_log {
+            while log.changed().await.is_ok() {
+                self.tell_killed();
+            }
+        }
+        std::future::pending().await
+    }
+
+    fn tell_killed(&self) {
+        for killed in self.kernel_log.iter().flat_map(KernelLog::killed) {
+            let main = self.inner().main_pid.is_some_and(|pid| pid.as_raw_nonzero().get() == killed.pid);
+            self.events.push(Happening::OutOfMemory { name: killed.name, main });
+        }
+    }
+
     async fn launch(&self, container: &Container) -> Result<Running, Fault> {
         validate(container)?;
         mount_root_disk().map_err(|error| failed(format_args!("mount {ROOT_DISK}"), &error))?;
@@ -143,8 +165,10 @@ impl Application {
             self.abandon(running, report.pid).await;
             return Err(Fault::Failed(failure));
         }
+        let mut inner = self.inner();
+        inner.main_pid = report.pid;
         // None when it has ended already: then there is nothing to signal.
-        self.inner().main_process = report.pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        inner.main_process = report.pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         Ok(running)
     }
 
@@ -183,6 +207,7 @@ impl Application {
             stderr.abort();
         }
         self.inner().main_process = None;
+        self.tell_killed();
         self.events.push(Happening::Exited { code });
         self.state.send_replace(State::Exited(code));
         log::info(format_args!("application exited with code {code}"));

@@ -9,11 +9,13 @@
 
 mod application;
 mod boot;
+mod connections;
 mod container;
 mod events;
 mod lines;
 mod log;
 mod machine;
+mod memory;
 mod names;
 mod port;
 mod preamble;
@@ -28,6 +30,7 @@ use std::{io, process::exit, sync::Arc};
 use application::Application;
 use events::EventLog;
 use machine::Machine;
+use memory::KernelLog;
 use port::Port;
 use reaper::Reaper;
 use requests::Agent;
@@ -61,9 +64,10 @@ async fn run() -> io::Result<()> {
     let reaper = Arc::new(Reaper::default());
     let children = reaper::listen()?;
     let events = Arc::new(EventLog::new());
-    let application = Arc::new(Application::new(events.clone(), reaper.clone()));
+    let kernel_log = KernelLog::open().inspect_err(|error| log::warn(format_args!("no kernel log: {error}"))).ok();
+    let application = Arc::new(Application::new(events.clone(), reaper.clone(), kernel_log));
     let machine = Arc::new(Machine::new(application.clone()));
-    let agent = Arc::new(Agent { application, events, machine });
+    let agent = Arc::new(Agent { application: application.clone(), events, machine });
     let serving = async {
         let mut port = tokio::time::timeout(PORT_BOUND, Port::find())
             .await
@@ -73,6 +77,7 @@ async fn run() -> io::Result<()> {
     };
     tokio::select! {
         ended = serving => ended,
+        () = application.watch_memory() => unreachable!("watches for ever"),
         () = reaper.run(children) => Err(io::Error::other("no more signals of children")),
     }
 }

@@ -1,4 +1,4 @@
-//! Makes a restored guest its own: clock, randomness, names. On the way to the first request after every restore.
+//! Makes a restored guest its own: clock, connections, randomness, names. On the way to the first request after every restore.
 
 use std::{
     fs::OpenOptions,
@@ -12,12 +12,13 @@ use rustix::{
 };
 use wire::{Fault, Identity};
 
-use crate::{application::hostname, names::Names, sys};
+use crate::{application::hostname, connections, log, names::Names, sys};
 
 /// Does all of it, as far as it goes: one failed step does not keep the others from being done. A repeat is safe.
 ///
 /// The clock comes first, so that everything after it bears the right time.
 pub fn renew(identity: &Identity) -> Result<(), Fault> {
+    close_connections();
     let steps: [(&str, io::Result<()>); 3] = [
         ("set the clock", set_clock(identity.unix_time_ns)),
         ("renew randomness", renew_randomness(&identity.entropy)),
@@ -33,6 +34,15 @@ fn set_clock(unix_time_ns: u64) -> io::Result<()> {
     let (seconds, rest) = (unix_time_ns / NANOSECONDS, unix_time_ns % NANOSECONDS);
     let time = Timespec { tv_sec: seconds.try_into().map_err(io::Error::other)?, tv_nsec: rest as _ };
     Ok(clock_settime(ClockId::Realtime, time)?)
+}
+
+/// Without it (a kernel that has no `tcp_diag`) they end by themselves, much later.
+fn close_connections() {
+    match connections::close_outbound() {
+        Ok(0) => {}
+        Ok(closed) => log::info(format_args!("closed {closed} connections that led out of here")),
+        Err(error) => log::warn(format_args!("cannot close connections that lead out of here: {error}")),
+    }
 }
 
 fn renew_randomness(entropy: &[u8; 32]) -> io::Result<()> {

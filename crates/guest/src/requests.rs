@@ -182,8 +182,7 @@ async fn end_of<S: AsyncRead>(reader: &mut ReadHalf<S>) {
     while matches!(reader.read(&mut [0; 64]).await, Ok(1..)) {}
 }
 
-/// Writes all file systems to their disks. There is no network interface but loopback in a guest yet, so there are no
-/// connections to the outside to close (spec 5.7).
+/// Writes all file systems to their disks.
 async fn quiesce() -> Result<(), Fault> {
     spawn_blocking(rustix::fs::sync).await.map_err(|error| {
         log::error(format_args!("sync: {error}"));

@@ -186,7 +186,7 @@ mod tests {
 
     fn agent() -> Arc<Agent> {
         let events = Arc::new(EventLog::new());
-        let application = Arc::new(Application::new(events.clone(), Arc::new(Reaper::default())));
+        let application = Arc::new(Application::new(events.clone(), Arc::new(Reaper::default()), None));
         let machine = Arc::new(Machine::new(application.clone()));
         Arc::new(Agent { application, events, machine })
     }

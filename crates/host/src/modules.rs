@@ -2,9 +2,19 @@
 
 use std::collections::{HashMap, HashSet};
 
-/// What every guest needs (ENGINE.md, section 3); ext4 is built in. Their dependencies come along.
-pub(crate) const WANTED: [&str; 8] =
-    ["virtio", "virtio_ring", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_console", "virtio-rng", "overlay"];
+/// What every guest needs (ENGINE.md, section 3); ext4 is built in. Their dependencies come along. `tcp_diag` is for the
+/// agent, which closes connections by it.
+pub(crate) const WANTED: [&str; 9] = [
+    "virtio",
+    "virtio_ring",
+    "virtio_mmio",
+    "virtio_blk",
+    "virtio_net",
+    "virtio_console",
+    "virtio-rng",
+    "overlay",
+    "tcp_diag",
+];
 
 /// Paths (as `modules.dep` writes them) of `wanted` and all they depend on, each once, every module after what it needs. Names
 /// in `modules.builtin` are skipped. The error says what is wrong, for people.

@@ -6,7 +6,7 @@
 //!      │                    │  ^ ^    SuspendRefused    │                   │    │
 //!      │                    │  │ └──────────────────────┘     Resume: state │    │ Resumed
 //!      │                    │  └────────────────────────────────────────────│────┘ (ResumeFailed: stays)
-//!      │ StartFailed        │ Terminate, Exited, Lost, a deadline           │ Terminate, a deadline
+//!      │ StartFailed        │ Terminate, an end, a deadline           │ Terminate, a deadline
 //!      └──────────> TERMINATING <─────────────────────────────────────────-┘
 //!                        │ Ended
 //!                   TERMINATED, final
@@ -101,6 +101,8 @@ pub enum Input {
     AsleepTooLong,
     /// The application's main process ended.
     Exited(i32),
+    /// Its guest ran out of memory, which ended the application's main process.
+    OutOfMemory(i32),
     /// The machine is gone without having been told to.
     Lost(String),
     /// Nothing of it is left on the host.
@@ -138,6 +140,12 @@ pub enum Work {
     Resume,
     /// `/terminate` if there is a farewell, then remove everything.
     Terminate,
+}
+
+/// `stateReason` of an application that ended (spec 5.6); where its guest had no memory left, with a sentence of our own.
+pub fn exit_reason(code: i32, out_of_memory: bool) -> String {
+    let starved = if out_of_memory { ". The MicroVM ran out of memory." } else { "" };
+    format!("Container Stopped with Exit Code: {code}{starved}")
 }
 
 /// `stateReason` of an end that the API asked for (spec 5.6).
@@ -180,7 +188,8 @@ impl Microvm {
 
             (_, I::Terminate) => self.ending(REASON_SUCCESS, now),
             (_, I::LifetimeOver) => self.ending(REASON_LIFETIME, now),
-            (_, I::Exited(code)) => self.dead(format!("Container Stopped with Exit Code: {code}"), now),
+            (_, I::Exited(code)) => self.dead(exit_reason(*code, false), now),
+            (_, I::OutOfMemory(code)) => self.dead(exit_reason(*code, true), now),
             (_, I::Lost(why)) => self.dead(why.clone(), now),
 
             (S::Pending, I::Started) => self.to(S::Running, now),
@@ -276,7 +285,7 @@ mod tests {
         vm
     }
 
-    fn inputs() -> [Input; 15] {
+    fn inputs() -> [Input; 16] {
         use Input::*;
         [
             Started,
@@ -292,6 +301,7 @@ mod tests {
             LifetimeOver,
             AsleepTooLong,
             Exited(3),
+            OutOfMemory(137),
             Lost("gone".into()),
             Ended,
         ]
@@ -302,17 +312,17 @@ mod tests {
     fn the_table_is_exactly_this() {
         use Input::*;
         let waking = [Started, Suspend, Suspended, Resume];
-        let rows: [(&[Input], [&str; 15]); 7] = [
-            (&[], ["R", "T", "!", "-", "!", "!", "!", "!", "!", "T", "T", "-", "T", "T", "!"]),
-            (&[Started], ["!", "!", "s", "s", "!", "!", "-", "!", "!", "T", "T", "-", "T", "T", "!"]),
-            (&[Started, Suspend], ["!", "!", "!", "-", "S", "R", "!", "!", "!", "T", "T", "-", "T", "T", "!"]),
+        let rows: [(&[Input], [&str; 16]); 7] = [
+            (&[], ["R", "T", "!", "-", "!", "!", "!", "!", "!", "T", "T", "-", "T", "T", "T", "!"]),
+            (&[Started], ["!", "!", "s", "s", "!", "!", "-", "!", "!", "T", "T", "-", "T", "T", "T", "!"]),
+            (&[Started, Suspend], ["!", "!", "!", "-", "S", "R", "!", "!", "!", "T", "T", "-", "T", "T", "T", "!"]),
             (
                 &[Started, Suspend, Suspended],
-                ["!", "!", "-", "-", "!", "!", "S", "!", "!", "T", "T", "T", "T", "T", "!"],
+                ["!", "!", "-", "-", "!", "!", "S", "!", "!", "T", "T", "T", "T", "T", "T", "!"],
             ),
-            (&waking, ["!", "!", "!", "-", "!", "!", "-", "R", "S", "T", "T", "-", "T", "T", "!"]),
-            (&[Terminate], ["-", "-", "!", "-", "-", "-", "!", "-", "-", "-", "-", "-", "-", "-", "E"]),
-            (&[Terminate, Ended], ["x", "x", "x", "x", "x", "x", "x", "x", "x", "-", "x", "x", "x", "x", "-"]),
+            (&waking, ["!", "!", "!", "-", "!", "!", "-", "R", "S", "T", "T", "-", "T", "T", "T", "!"]),
+            (&[Terminate], ["-", "-", "!", "-", "-", "-", "!", "-", "-", "-", "-", "-", "-", "-", "-", "E"]),
+            (&[Terminate, Ended], ["x", "x", "x", "x", "x", "x", "x", "x", "x", "-", "x", "x", "x", "x", "x", "-"]),
         ];
         for (path, expected) in rows {
             let vm = after(path);
@@ -342,6 +352,9 @@ mod tests {
         assert_eq!((ended.reason.as_deref(), ended.farewell), (Some(REASON_SUCCESS), true));
         let exited = after(&[Started, Exited(3)]);
         assert_eq!((exited.reason.as_deref(), exited.farewell), (Some("Container Stopped with Exit Code: 3"), false));
+        let starved = after(&[Started, OutOfMemory(137)]);
+        let told = "Container Stopped with Exit Code: 137. The MicroVM ran out of memory.";
+        assert_eq!((starved.reason.as_deref(), starved.farewell), (Some(told), false));
         let asleep = after(&[Started, Suspend, Suspended, Terminate]);
         assert!(!asleep.farewell, "a sleeper is not woken to be told");
         let over = after(&[Started, Terminate, Ended]);

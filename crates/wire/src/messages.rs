@@ -14,15 +14,15 @@ pub enum Request {
         /// 1..=65535.
         port: u16,
     },
-    /// Make this guest its own after a restore, before hooks and traffic: clock, randomness, identity.
+    /// Make this guest its own after a restore, before hooks and traffic: clock, randomness, identity; and close its TCP
+    /// connections to the outside (spec 5.7).
     Renew(Identity),
     /// Follow what happens in the guest. After [`Response::Done`] the stream is a run of [`Event`] frames, from `after` on.
     Events {
         /// Sequence number of the last event the host has stored; 0 for all the agent still holds.
         after: u64,
     },
-    /// Flush file systems and close the guest's non-local outbound connections: a snapshot follows (spec 5.7). After
-    /// [`Response::Done`] the agent ends the conversation: yamux's farewell is the last it says, and it listens for the next
+    /// Flush file systems: a snapshot follows. After [`Response::Done`] the agent ends the conversation: yamux's farewell is the last it says, and it listens for the next
     /// preamble. A guest that spoke when the host had hung up would be frozen with words that nobody takes.
     Quiesce,
     /// Send SIGTERM to the application, SIGKILL after `grace_ms`, then power off. The reply precedes the power-off.
@@ -148,6 +148,13 @@ pub enum Happening {
     Dropped {
         /// How many.
         events: u64,
+    },
+    /// The guest ran out of memory and its kernel killed a process of the application.
+    OutOfMemory {
+        /// The process, in its own words; from the kernel's log.
+        name: String,
+        /// Was it the application's main process? Its end follows.
+        main: bool,
     },
 }
 

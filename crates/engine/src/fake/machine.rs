@@ -27,7 +27,7 @@ use super::{
     serve::serve,
     store,
 };
-use crate::{Channel, EngineError, Machine, MachineRecord, SEALED, Saved, underway};
+use crate::{Channel, Ending, EngineError, Machine, MachineRecord, SEALED, Saved, underway};
 
 /// What the in-memory channel holds each way.
 const CHANNEL_BYTES: usize = 64 << 10;
@@ -230,8 +230,9 @@ impl Machine for FakeMachine {
         Ok(())
     }
 
-    async fn wait(&self) {
+    async fn wait(&self) -> Ending {
         self.0.gone.cancelled().await;
+        if self.0.guest.power_off.is_cancelled() { Ending::PoweredOff } else { Ending::Killed }
     }
 
     fn record(&self) -> MachineRecord {

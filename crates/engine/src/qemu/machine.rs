@@ -12,7 +12,11 @@ use std::{
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::{
-    sync::{Mutex, broadcast::error::RecvError},
+    sync::{
+        Mutex,
+        broadcast::{Receiver, error::RecvError},
+        watch,
+    },
     task::AbortHandle,
 };
 
@@ -24,7 +28,7 @@ use super::{
     qmp::Qmp,
 };
 use crate::{
-    Channel, EngineError, Machine, MachineRecord, SEALED, Saved,
+    Channel, Ending, EngineError, Machine, MachineRecord, SEALED, Saved,
     sums::{self, Known, Sum, Sums},
     underway::{self, blocking},
 };
@@ -38,6 +42,8 @@ pub struct QemuMachine {
     /// Is it meant to run? Held while that changes.
     running: Arc<Mutex<bool>>,
     keeper: AbortHandle,
+    /// What its monitor said of its end.
+    ending: watch::Receiver<Option<Ending>>,
     channel: AgentChannel,
     known: Arc<Known>,
 }
@@ -115,8 +121,12 @@ impl QemuMachine {
         };
         // A boot begins by running.
         let (qmp, running) = (Arc::new(qmp), Arc::new(Mutex::new(fresh)));
-        let keeper = tokio::spawn(keep_going(qmp.clone(), Arc::clone(&running), machine_dir.to_owned())).abort_handle();
-        Ok(QemuMachine { record, sheet, process, qmp, running, keeper, channel, known })
+        let (told, ending) = watch::channel(None);
+        let events = qmp.events();
+        let (machine_dir, kept) = (machine_dir.to_owned(), running.clone());
+        let keeper = Keeper { qmp: qmp.clone(), running: kept, machine_dir, ending: told };
+        let keeper = tokio::spawn(keeper.keep(events)).abort_handle();
+        Ok(QemuMachine { record, sheet, process, qmp, running, keeper, ending, channel, known })
     }
 
     /// Loads device state (a path inside the jail) into a process that waits for it, after the saved pages if there are any.
@@ -194,27 +204,54 @@ impl QemuMachine {
 /// Between two looks whether there is room again: the host has no event for it.
 const ROOM: Duration = Duration::from_secs(1);
 
-/// Lets a machine run on that QEMU has stopped because its disk could not grow (`werror=enospc`), as soon as the host has
-/// room again. The guest does not notice but by the time that has passed.
-async fn keep_going(qmp: Arc<Qmp>, running: Arc<Mutex<bool>>, machine_dir: PathBuf) {
-    let mut events = qmp.events();
-    loop {
-        let event = match events.recv().await {
-            Ok(event) => event,
-            Err(RecvError::Lagged(_)) => continue,
-            Err(RecvError::Closed) => return,
-        };
-        if event["event"] != "BLOCK_IO_ERROR" || event["data"]["action"] != "stop" {
-            continue;
+/// How long the monitor's last words may take to be read once its process is gone.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// Listens to what a machine's monitor says by itself, to its end.
+struct Keeper {
+    qmp: Arc<Qmp>,
+    running: Arc<Mutex<bool>>,
+    machine_dir: PathBuf,
+    ending: watch::Sender<Option<Ending>>,
+}
+
+impl Keeper {
+    async fn keep(self, mut events: Receiver<Value>) {
+        loop {
+            let event = match events.recv().await {
+                Ok(event) => event,
+                Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return,
+            };
+            match event["event"].as_str() {
+                Some("SHUTDOWN") => drop(self.ending.send_replace(ending(&event["data"]))),
+                Some("BLOCK_IO_ERROR") if event["data"]["action"] == "stop" => self.go_on().await,
+                _ => {}
+            }
         }
-        tracing::error!(machine = %machine_dir.display(), "the host's disk is full: the guest waits for room");
-        while crate::disk_is_full(&machine_dir) {
+    }
+
+    /// Lets a machine run on that QEMU has stopped because its disk could not grow (`werror=enospc`), as soon as the host
+    /// has room again. The guest does not notice but by the time that has passed.
+    async fn go_on(&self) {
+        let machine = self.machine_dir.display();
+        tracing::error!(%machine, "the host's disk is full: the guest waits for room");
+        while crate::disk_is_full(&self.machine_dir) {
             tokio::time::sleep(ROOM).await;
         }
-        let running = running.lock().await;
-        if *running && let Err(error) = qmp.execute("cont", Value::Null).await {
-            tracing::error!(machine = %machine_dir.display(), %error, "the guest cannot go on");
+        let running = self.running.lock().await;
+        if *running && let Err(error) = self.qmp.execute("cont", Value::Null).await {
+            tracing::error!(%machine, %error, "the guest cannot go on");
         }
+    }
+}
+
+/// What a `SHUTDOWN` event says; `None` where the host asked for it.
+fn ending(data: &Value) -> Option<Ending> {
+    match data["reason"].as_str() {
+        Some("guest-shutdown") => Some(Ending::PoweredOff),
+        Some("guest-reset" | "guest-panic") => Some(Ending::Reset),
+        _ => None,
     }
 }
 
@@ -302,11 +339,15 @@ impl Machine for QemuMachine {
         Ok(())
     }
 
-    async fn wait(&self) {
+    async fn wait(&self) -> Ending {
         while let Err(error) = self.process.ended().await {
             tracing::error!(pid = self.record.pid, %error, "cannot watch the machine's process");
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+        // What its monitor said before is told by the end of the keeper at the latest.
+        let mut ending = self.ending.clone();
+        let told = tokio::time::timeout(LAST_WORD, ending.wait_for(Option::is_some)).await;
+        told.ok().and_then(|told| *told.ok()?).unwrap_or(Ending::Killed)
     }
 
     fn record(&self) -> MachineRecord {

@@ -35,7 +35,7 @@ const MAX_EVENTS: usize = 64;
 pub struct Qmp {
     writer: tokio::sync::Mutex<OwnedWriteHalf>,
     calls: Arc<Calls>,
-    events: broadcast::Sender<Value>,
+    events: broadcast::WeakSender<Value>,
     next_id: AtomicU64,
     reader: AbortHandle,
 }
@@ -82,15 +82,17 @@ impl Qmp {
         }
         let calls = Arc::new(Calls(Mutex::new(Some(HashMap::new()))));
         let (events, _) = broadcast::channel(MAX_EVENTS);
-        let reader = tokio::spawn(read(lines, calls.clone(), events.clone())).abort_handle();
-        let qmp = Qmp { writer: tokio::sync::Mutex::new(writer), calls, events, next_id: AtomicU64::new(1), reader };
+        let (told, events) = (events.downgrade(), events);
+        let reader = tokio::spawn(read(lines, calls.clone(), events)).abort_handle();
+        let qmp =
+            Qmp { events: told, writer: tokio::sync::Mutex::new(writer), calls, next_id: AtomicU64::new(1), reader };
         qmp.execute("qmp_capabilities", Value::Null).await?;
         Ok(qmp)
     }
 
-    /// Events from now on.
+    /// Events from now on, until the monitor ends.
     pub fn events(&self) -> broadcast::Receiver<Value> {
-        self.events.subscribe()
+        self.events.upgrade().map_or_else(|| broadcast::channel(1).1, |events| events.subscribe())
     }
 
     /// Runs one command; its return value, or the monitor's refusal. Safe to abandon: a late answer is skipped by its id.
@@ -223,6 +225,8 @@ mod tests {
         assert_eq!(events.recv().await.expect("event")["event"], "STOP");
         let (outcome, ()) = tokio::join!(qmp.execute("cont", Value::Null), async { drop(theirs) });
         assert!(matches!(outcome, Err(EngineError::Gone(_))), "{outcome:?}");
+        assert!(matches!(events.recv().await, Err(RecvError::Closed)));
+        assert!(matches!(qmp.events().recv().await, Err(RecvError::Closed)));
         assert!(matches!(qmp.execute("cont", Value::Null).await, Err(EngineError::Gone(_))));
     }
 }

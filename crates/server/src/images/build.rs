@@ -288,7 +288,7 @@ impl Job<'_> {
         let boot_bound = Duration::from_secs(self.images.shared.config.file.build.boot_seconds);
         let agent = tokio::select! {
             agent = Guest::connect(machine, boot_bound) => agent?,
-            () = machine.wait() => {
+            _ = machine.wait() => {
                 return Err(Failure::coded(FailureCode::InternalPlatformError, "the guest ended while it was booting"));
             }
         };
@@ -302,8 +302,8 @@ impl Job<'_> {
         crash::point("build: container started");
         tokio::select! {
             ready = self.ready(&guest, built) => ready?,
-            code = guest.exited() => return Err(Failure::exited(code)),
-            () = machine.wait() => return Err(Failure::coded(FailureCode::InternalPlatformError, "the guest ended")),
+            exit = guest.exited() => return Err(Failure::exited(exit)),
+            _ = machine.wait() => return Err(Failure::coded(FailureCode::InternalPlatformError, "the guest ended")),
         }
         guest.agent.quiesce().await?;
         let events = guest.release().await;
@@ -389,8 +389,8 @@ impl Job<'_> {
             outcome = hooks::poll(Target { agent: &guest.agent, port }, Hook::Validate, within) => {
                 outcome.map_err(|error| Failure::new(build_hook_reason(Hook::Validate, &error)))
             }
-            code = guest.exited() => Err(Failure::exited(code)),
-            () = machine.wait() => Err(Failure::coded(FailureCode::InternalPlatformError, "the guest ended")),
+            exit = guest.exited() => Err(Failure::exited(exit)),
+            _ = machine.wait() => Err(Failure::coded(FailureCode::InternalPlatformError, "the guest ended")),
         };
         guest.release().await;
         validated

@@ -3,10 +3,11 @@
 use api::SnapshotBuild;
 use engine::{EngineError, agent::AgentError};
 use image::FailureCode;
+use lifecycle::microvms::exit_reason;
 
 use crate::{
     hooks::{Hook, HookError, iso8601},
-    microvms::guest::GuestError,
+    microvms::guest::{Exit, GuestError},
     shared::outside,
 };
 
@@ -33,8 +34,8 @@ impl Failure {
 
     /// The application ended before it could be frozen, or under `/validate`: the sentence of spec 5.6; of a build AWS's is
     /// not known.
-    pub fn exited(code: i32) -> Self {
-        Failure::coded(FailureCode::ContainerBuildFailed, format!("Container Stopped with Exit Code: {code}"))
+    pub fn exited(exit: Exit) -> Self {
+        Failure::coded(FailureCode::ContainerBuildFailed, exit_reason(exit.code, exit.out_of_memory))
     }
 
     /// This failure, or the full disk that is behind it: of the file system that holds `dir`.

@@ -5,13 +5,13 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use engine::Machine;
+use engine::{Ending, Machine};
 use lifecycle::microvms::{Input, State, Work};
 use tokio::time::Instant;
 
 use super::{
     cell::{ApplyError, Cell},
-    guest::{ANSWER_WITHIN, Guest, GuestError, identity},
+    guest::{ANSWER_WITHIN, Exit, Guest, GuestError, identity},
 };
 use crate::{
     hooks::{self, Hook, HookError, Target, iso8601},
@@ -33,6 +33,16 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// `stateReason` of a microVM whose machine is gone; our own words.
 pub const ENDED: &str = "The MicroVM's machine ended unexpectedly.";
 
+/// A machine that came to its end without having been told to. Spec 16, item 34: AWS's words are not known.
+fn lost(ending: Ending) -> Input {
+    let reason = match ending {
+        Ending::PoweredOff => "The MicroVM's guest turned itself off.",
+        Ending::Reset => "The MicroVM's kernel panicked or restarted.",
+        Ending::Killed => ENDED,
+    };
+    Input::Lost(reason.into())
+}
+
 /// See the module.
 pub struct Driver {
     pub(super) shared: Arc<Shared>,
@@ -53,7 +63,7 @@ pub enum Unwell {
     /// It failed, in the service's words.
     Failed(String),
     /// The application ended under it.
-    Exited(i32),
+    Exited(Exit),
 }
 
 impl Live {
@@ -64,12 +74,12 @@ impl Live {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             },
-            code = self.guest.exited() => return Err(Unwell::Exited(code)),
+            exit = self.guest.exited() => return Err(Unwell::Exited(exit)),
         };
         if matches!(error, HookError::Broken(_) | HookError::Refused(_))
-            && let Ok(code) = tokio::time::timeout(LAST_WORD, self.guest.exited()).await
+            && let Ok(exit) = tokio::time::timeout(LAST_WORD, self.guest.exited()).await
         {
-            return Err(Unwell::Exited(code));
+            return Err(Unwell::Exited(exit));
         }
         Err(Unwell::Failed(hook_reason(hook, &error)))
     }
@@ -133,8 +143,8 @@ impl Driver {
     async fn trouble(&self) -> Option<Input> {
         let Some(live) = &self.live else { return std::future::pending().await };
         tokio::select! {
-            code = live.guest.exited() => Some(Input::Exited(code)),
-            () = live.machine.wait() => Some(Input::Lost(ENDED.into())),
+            exit = live.guest.exited() => Some(exit.into()),
+            ending = live.machine.wait() => Some(lost(ending)),
             () = live.guest.agent.closed() => None,
         }
     }
@@ -147,7 +157,7 @@ impl Driver {
         let record = self.cell.record();
         for _ in 0..RELINK_TRIES {
             tokio::select! {
-                () = machine.wait() => break,
+                ending = machine.wait() => return Some(lost(ending)),
                 linked = self.link(machine.as_ref(), &record) => match linked {
                     Ok(guest) => {
                         tracing::warn!(microvm = %record.id, "the channel to the agent broke and was opened again");

@@ -6,8 +6,9 @@ use engine::{
     EngineError, Machine,
     agent::{Agent, AgentError},
 };
+use lifecycle::microvms::Input;
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
-use wire::{Happening, Identity};
+use wire::{Event, Happening, Identity};
 
 /// A restored agent answers at once; this is for a host that is very busy.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -27,7 +28,34 @@ pub struct Guest {
 #[derive(Debug)]
 struct Seen {
     last: u64,
-    exited: Option<i32>,
+    starved: bool,
+    exited: Option<Exit>,
+}
+
+/// The end of the application's main process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// 128 + n for a death by signal n.
+    pub code: i32,
+    /// The guest had no memory left.
+    pub out_of_memory: bool,
+}
+
+impl From<Exit> for Input {
+    fn from(exit: Exit) -> Self {
+        if exit.out_of_memory { Input::OutOfMemory(exit.code) } else { Input::Exited(exit.code) }
+    }
+}
+
+impl Seen {
+    fn note(&mut self, event: &Event) {
+        self.last = event.sequence;
+        match event.what {
+            Happening::OutOfMemory { main: true, .. } => self.starved = true,
+            Happening::Exited { code } => self.exited = Some(Exit { code, out_of_memory: self.starved }),
+            _ => {}
+        }
+    }
 }
 
 /// The guest could not be reached or did not do as told.
@@ -66,32 +94,31 @@ impl Guest {
         sink: impl Fn(u64, &str) + Send + 'static,
     ) -> Result<Self, GuestError> {
         let mut events = agent.events(after).await?;
-        let (seen, state) = watch::channel(Seen { last: after, exited: None });
+        let (seen, state) = watch::channel(Seen { last: after, starved: false, exited: None });
         let follower = tokio::spawn(async move {
             while let Ok(Some(event)) = events.next().await {
-                let mut exited = None;
-                match event.what {
-                    Happening::Line { text, .. } => sink(event.sequence, &text),
+                match &event.what {
+                    Happening::Line { text, .. } => sink(event.sequence, text),
                     Happening::Dropped { events } => {
                         sink(event.sequence, &format!("[hearth] {events} lines of output were lost"));
                     }
-                    Happening::Exited { code } => exited = Some(code),
+                    Happening::OutOfMemory { name, .. } => {
+                        sink(event.sequence, &format!("[hearth] out of memory: the guest's kernel killed {name}"));
+                    }
+                    Happening::Exited { .. } => {}
                 }
-                seen.send_modify(|seen| {
-                    seen.last = event.sequence;
-                    seen.exited = exited.or(seen.exited);
-                });
+                seen.send_modify(|seen| seen.note(&event));
             }
         });
         Ok(Guest { agent, seen: state, follower })
     }
 
-    /// Waits for the end of the application's main process; its exit code.
-    pub async fn exited(&self) -> i32 {
+    /// Waits for the end of the application's main process.
+    pub async fn exited(&self) -> Exit {
         let mut seen = self.seen.clone();
-        let code = seen.wait_for(|seen| seen.exited.is_some()).await.ok().and_then(|seen| seen.exited);
-        match code {
-            Some(code) => code,
+        let exit = seen.wait_for(|seen| seen.exited.is_some()).await.ok().and_then(|seen| seen.exited);
+        match exit {
+            Some(exit) => exit,
             // The follower has ended: the channel is gone, and who watches the channel will say so.
             None => std::future::pending().await,
         }

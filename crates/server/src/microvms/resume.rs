@@ -44,9 +44,9 @@ impl Driver {
                 self.apply(Input::Resumed, |_| {}).await;
                 self.cell.open_gate(agent);
             }
-            Err(Unwell::Exited(code)) => {
+            Err(Unwell::Exited(exit)) => {
                 self.live = Some(live);
-                self.apply(Input::Exited(code), |_| {}).await;
+                self.apply(exit.into(), |_| {}).await;
             }
             Err(Unwell::Failed(reason)) => self.back_to_sleep(&record, live, reason).await,
         }
@@ -90,12 +90,16 @@ impl Driver {
             Ok(guest) => Ok(Some(Live { machine, guest })),
             Err(error) => {
                 told(&error);
-                let _ = machine.kill().await;
                 let why = match error {
                     GuestError::Engine(error) => outside(&error),
                     GuestError::Agent(_) => "its guest did not answer".into(),
                 };
-                self.apply(Input::Lost(format!("The MicroVM could not be resumed: {why}.")), |_| {}).await;
+                // Its disk has moved on, so it is frozen anew; only a machine that is gone is lost.
+                let frozen = self.freeze(record, machine.as_ref()).await;
+                self.asleep_again(record, frozen.is_ok(), format!("The MicroVM could not be resumed: {why}.")).await;
+                if frozen.is_err() {
+                    let _ = machine.kill().await;
+                }
                 Ok(None)
             }
         }
@@ -108,16 +112,20 @@ impl Driver {
     }
 
     async fn back_to_sleep(&mut self, record: &MicrovmRecord, live: Live, reason: String) {
-        match self.checkpoint(record, live).await {
-            Ok(()) => {
-                let dir = self.checkpoint_dir(record);
-                self.apply(Input::ResumeFailed(reason), |record| {
-                    record.machine = None;
-                    record.saved_dir = Some(dir);
-                })
-                .await;
-            }
-            Err(_) => self.apply(Input::Lost(reason), |_| {}).await,
+        let frozen = self.checkpoint(record, live).await;
+        self.asleep_again(record, frozen.is_ok(), reason).await;
+    }
+
+    /// It sleeps on, from its new checkpoint; without one it is lost.
+    async fn asleep_again(&self, record: &MicrovmRecord, frozen: bool, reason: String) {
+        if !frozen {
+            return self.apply(Input::Lost(reason), |_| {}).await;
         }
+        let dir = self.checkpoint_dir(record);
+        self.apply(Input::ResumeFailed(reason), |record| {
+            record.machine = None;
+            record.saved_dir = Some(dir);
+        })
+        .await;
     }
 }

@@ -88,7 +88,7 @@ impl Driver {
         let within = self.hook_time(record.hooks.microvm_hooks.and_then(|hooks| hooks.run_timeout_in_seconds));
         live.hook(port, Hook::Run, Some(body.to_string()), within).await.map_err(|unwell| match unwell {
             Unwell::Failed(reason) => Input::StartFailed(reason),
-            Unwell::Exited(code) => Input::Exited(code),
+            Unwell::Exited(exit) => exit.into(),
         })
     }
 }

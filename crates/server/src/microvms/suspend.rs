@@ -1,6 +1,6 @@
 //! SUSPENDING: `/suspend`, let go of the guest, checkpoint, no process.
 
-use engine::Machine;
+use engine::{EngineError, Machine};
 use lifecycle::microvms::Input;
 
 use super::driver::{Driver, ENDED, Live, Unwell};
@@ -55,7 +55,7 @@ impl Driver {
         live.hook(port, Hook::Suspend, None, within).await.map_err(|unwell| match unwell {
             Unwell::Failed(reason) if fatal => Input::Lost(reason),
             Unwell::Failed(reason) => Input::SuspendRefused(reason),
-            Unwell::Exited(code) => Input::Exited(code),
+            Unwell::Exited(exit) => exit.into(),
         })
     }
 
@@ -68,29 +68,33 @@ impl Driver {
         }
         guest.release().await;
         crash::point("checkpoint: guest released");
-        let dir = self.checkpoint_dir(record);
-        let saved = async {
-            machine.pause().await?;
-            crash::point("checkpoint: machine paused");
-            machine.save(&dir).await
-        };
-        match saved.await {
-            Ok(saved) => {
-                tracing::debug!(microvm = %record.id, ?saved, "checkpoint written");
-                crash::point("checkpoint: written");
-                // The checkpoint is whole and durable: nothing of the process is needed any more.
-                if let Err(error) = machine.kill().await {
-                    tracing::error!(microvm = %record.id, %error, "its machine could not be ended");
-                }
-                crash::point("checkpoint: machine ended");
-                Ok(())
-            }
+        match self.freeze(record, machine.as_ref()).await {
+            Ok(()) => Ok(()),
             Err(error) => {
-                tracing::error!(microvm = %record.id, %error, "a checkpoint could not be written");
-                self.wake_up_again(record, machine, &dir).await;
+                self.wake_up_again(record, machine, &self.checkpoint_dir(record)).await;
                 Err(outside(&error))
             }
         }
+    }
+
+    /// Stops the machine where it stands, writes its checkpoint and ends it. On failure it is still there.
+    pub(super) async fn freeze(&self, record: &MicrovmRecord, machine: &dyn Machine) -> Result<(), EngineError> {
+        let saved = async {
+            machine.pause().await?;
+            crash::point("checkpoint: machine paused");
+            machine.save(&self.checkpoint_dir(record)).await
+        };
+        let saved = saved.await.inspect_err(|error| {
+            tracing::error!(microvm = %record.id, %error, "a checkpoint could not be written");
+        })?;
+        tracing::debug!(microvm = %record.id, ?saved, "checkpoint written");
+        crash::point("checkpoint: written");
+        // The checkpoint is whole and durable: nothing of the process is needed any more.
+        if let Err(error) = machine.kill().await {
+            tracing::error!(microvm = %record.id, %error, "its machine could not be ended");
+        }
+        crash::point("checkpoint: machine ended");
+        Ok(())
     }
 
     async fn wake_up_again(&mut self, record: &MicrovmRecord, machine: Box<dyn Machine>, dir: &std::path::Path) {

@@ -57,7 +57,7 @@ async fn farewell(driver: &Driver, record: &MicrovmRecord, live: &Live) {
     let outcome = tokio::select! {
         outcome = call => outcome,
         _ = live.guest.exited() => return,
-        () = live.machine.wait() => return,
+        _ = live.machine.wait() => return,
     };
     if let Err(error) = outcome {
         tracing::info!(microvm = %record.id, %error, "the terminate hook did not end well");
