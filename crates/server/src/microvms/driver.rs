@@ -324,11 +324,9 @@ impl Driver {
         }
         crash::point("recover: machine ended, its new checkpoint counts");
         let dir = self.checkpoint_dir(record);
-        self.apply(Input::ResumeFailed("The MicroVM could not be resumed.".into()), |record| {
-            record.machine = None;
-            record.saved_dir = Some(dir);
-        })
-        .await;
+        let snapshot = super::suspend::measured(&dir).await;
+        let why = Input::ResumeFailed("The MicroVM could not be resumed.".into());
+        self.apply(why, |record| record.lie_down(dir, snapshot)).await;
     }
 
     /// Where the checkpoint of this suspend (or failed resume) goes: named by the generation, so that each is new. It

@@ -37,7 +37,7 @@ use crate::{
     edge::Caller,
     failure::internal,
     shared::{Shared, now},
-    store::{Accepted, Claim, Ingress, MicrovmRecord, Page},
+    store::{Accepted, Claim, Ingress, MicrovmRecord, Page, snapshot_of},
     tokens::{self, List},
 };
 
@@ -171,6 +171,7 @@ impl Microvms {
             life: Microvm::accepted(policy(input.idle_policy, input.maximum_duration_in_seconds), now()),
             machine: None,
             saved_dir: None,
+            snapshot: version.build.snapshot.map(snapshot_of),
         };
         let limits = self.shared.config.limits();
         match store.insert_microvm(&record, claim.as_ref(), limits.as_ref()).await.map_err(internal)? {

@@ -105,13 +105,9 @@ impl Driver {
 
     async fn back_to_sleep(&mut self, record: &MicrovmRecord, live: Live, reason: String) {
         match self.checkpoint(record, live).await {
-            Ok(()) => {
+            Ok(snapshot) => {
                 let dir = self.checkpoint_dir(record);
-                self.apply(Input::ResumeFailed(reason), |record| {
-                    record.machine = None;
-                    record.saved_dir = Some(dir);
-                })
-                .await;
+                self.apply(Input::ResumeFailed(reason), |record| record.lie_down(dir, snapshot)).await;
             }
             Err(_) => self.apply(Input::Lost(reason), |_| {}).await,
         }

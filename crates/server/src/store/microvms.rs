@@ -7,10 +7,14 @@ use api::{
     Sensitive, Timestamp,
 };
 use engine::MachineRecord;
-use lifecycle::microvms::{Input, Microvm, State};
+use lifecycle::{
+    Millis,
+    microvms::{Input, Microvm, State},
+    usage::Snapshot,
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Accepted, Claim, Page, Store, StoreError, decode};
+use super::{ACCEPTED, Accepted, Claim, Page, Store, StoreError, decode, history::Entry};
 use crate::config::Limits;
 
 /// What traffic a microVM takes, decided at launch.
@@ -64,6 +68,21 @@ pub struct MicrovmRecord {
     pub machine: Option<MachineRecord>,
     /// Its checkpoint, while that is what it would be restored from.
     pub saved_dir: Option<PathBuf>,
+    /// Size of what it was last restored from or saved into: the image's, then its newest checkpoint's. Records of an older
+    /// hearth do not say.
+    #[serde(default)]
+    pub snapshot: Option<Snapshot>,
+}
+
+/// A transition that is to be written with its record.
+#[derive(Debug, Clone, Copy)]
+pub struct Transition<'a> {
+    /// What happened.
+    pub input: &'a Input,
+    /// When.
+    pub at: Millis,
+    /// The snapshot that it wrote or was restored from.
+    pub snapshot: Option<Snapshot>,
 }
 
 impl MicrovmRecord {
@@ -82,6 +101,11 @@ impl MicrovmRecord {
     /// The first label of its endpoint's host; the rest is the configuration's.
     pub fn endpoint_label(&self) -> &str {
         label(&self.endpoint)
+    }
+
+    /// It sleeps on that checkpoint from now on.
+    pub fn lie_down(&mut self, dir: PathBuf, snapshot: Snapshot) {
+        (self.machine, self.saved_dir, self.snapshot) = (None, Some(dir), Some(snapshot));
     }
 
     /// As `GetMicrovm` shows it.
@@ -114,6 +138,16 @@ impl MicrovmRecord {
             started_at: Timestamp::from_millis(self.life.started_at),
         }
     }
+}
+
+/// The name of an input, without what it brings: that is the record's `reason`.
+fn name(input: &Input) -> Result<String, StoreError> {
+    use serde_json::Value;
+    Ok(match serde_json::to_value(input)? {
+        Value::String(name) => name,
+        Value::Object(object) => object.into_iter().next().map(|(name, _)| name).unwrap_or_default(),
+        _ => String::new(),
+    })
 }
 
 /// The first label of an endpoint's host.
@@ -165,19 +199,21 @@ impl Store {
         {
             return Ok(Accepted::OverQuota(quota));
         }
+        let entry = Entry::of_microvm(record, ACCEPTED.to_owned(), record.life.started_at, None);
+        let n = entry.write(&mut transaction).await?;
         crash::point("store: microvm inserted");
         transaction.commit().await?;
+        self.news.tell(&record.account, n);
         crash::point("store: microvm there");
         Ok(Accepted::New)
     }
 
-    /// Writes what a transition made of the microVM, and the event, if nobody else did so since `before`.
+    /// Writes what a transition made of the microVM, and its row of the history, if nobody else did so since `before`.
     pub async fn advance_microvm(
         &self,
         record: &MicrovmRecord,
         before: u64,
-        event: Option<&Input>,
-        now: i64,
+        transition: Option<Transition<'_>>,
     ) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let done =
@@ -192,17 +228,15 @@ impl Store {
         if done.rows_affected() != 1 {
             return Err(StoreError::Stale(record.id.to_string()));
         }
-        if let Some(event) = event {
-            sqlx::query("INSERT INTO events (microvm, generation, at, what) VALUES (?, ?, ?, ?)")
-                .bind(record.id.to_string())
-                .bind(record.life.generation as i64)
-                .bind(now)
-                .bind(serde_json::to_string(event)?)
-                .execute(&mut *transaction)
-                .await?;
-        }
+        let n = match transition {
+            None => 0,
+            Some(Transition { input, at, snapshot }) => {
+                Entry::of_microvm(record, name(input)?, at, snapshot).write(&mut transaction).await?
+            }
+        };
         crash::point("store: microvm changed");
         transaction.commit().await?;
+        self.news.tell(&record.account, n);
         crash::point("store: microvm change durable");
         Ok(())
     }

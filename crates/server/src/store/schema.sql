@@ -59,13 +59,31 @@ CREATE TABLE IF NOT EXISTS connector_versions (
     PRIMARY KEY (connector, number)
 ) STRICT;
 
--- What happened to a microVM, in the transaction that made it so.
-CREATE TABLE IF NOT EXISTS events (
-    microvm    TEXT NOT NULL,
-    generation INTEGER NOT NULL,              -- after the event
-    at         INTEGER NOT NULL,              -- milliseconds
-    what       TEXT NOT NULL,
-    PRIMARY KEY (microvm, generation)
+-- What happened to microVMs and images, each row in the transaction that made it so. Usage is folded from these rows.
+CREATE TABLE IF NOT EXISTS history (
+    account      TEXT NOT NULL,
+    n            INTEGER NOT NULL,            -- the order of commits, by account; never comes back
+    at           INTEGER NOT NULL,            -- milliseconds
+    kind         TEXT NOT NULL,               -- 'microvm' or 'image'
+    resource     TEXT NOT NULL,               -- microVM's id, image's ARN
+    generation   INTEGER,                     -- of a microVM, after the event
+    image        TEXT NOT NULL,               -- ARN
+    version      TEXT,                        -- '<n>.0'; NULL: the image as a whole
+    what         TEXT NOT NULL,
+    state        TEXT NOT NULL,               -- what it led to, as the API spells it
+    memory_mib   INTEGER NOT NULL,            -- baseline; 0: not known
+    memory_bytes INTEGER,                     -- of the snapshot that was written or restored from
+    disk_bytes   INTEGER,
+    reason       TEXT,
+    PRIMARY KEY (account, n)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS history_of_resource ON history (resource, n);
+CREATE UNIQUE INDEX IF NOT EXISTS history_of_generation ON history (resource, generation) WHERE generation IS NOT NULL;
+
+-- The last number given, which outlives the row.
+CREATE TABLE IF NOT EXISTS history_numbers (
+    account TEXT PRIMARY KEY,
+    last    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- When traffic of a microVM was last seen, as of some seconds ago: what its idle clock goes on from after a restart.
