@@ -8,6 +8,7 @@ mod bad_input;
 mod cli;
 mod compat;
 mod connectors;
+mod events;
 mod keys;
 mod logs;
 mod quotas;

@@ -190,10 +190,18 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
         connectors: connectors.clone(),
         tokens: tokens.clone(),
     });
-    let edge =
-        Arc::new(Edge { keys: keys.clone(), access: keys, operations, s3, region: region.clone(), logs, throttle });
-
     let stop = CancellationToken::new();
+    let edge = Arc::new(Edge {
+        keys: keys.clone(),
+        access: keys,
+        operations,
+        s3,
+        region: region.clone(),
+        logs,
+        store: store.clone(),
+        stop: stop.clone(),
+        throttle,
+    });
     let ingress =
         {
             let stop = stop.clone();

@@ -128,6 +128,12 @@ pub struct Moved {
     pub disk_bytes: u64,
 }
 
+impl From<Moved> for Snapshot {
+    fn from(moved: Moved) -> Self {
+        Snapshot { memory_bytes: moved.memory_bytes, disk_bytes: moved.disk_bytes }
+    }
+}
+
 /// A row that is to be written.
 pub(super) struct Entry<'a> {
     account: &'a AccountId,
@@ -344,4 +350,4 @@ pub(super) async fn take_over(connection: &mut SqliteConnection) -> Result<(), S
 
 #[cfg(test)]
 #[path = "history_tests.rs"]
-pub(super) mod tests;
+pub mod tests;

@@ -20,6 +20,8 @@ use sqlx::{
 };
 
 pub use connectors::{ConnectorRecord, ConnectorVersionRecord, Home};
+#[cfg(test)]
+pub use history::tests as fixture;
 pub use history::{ACCEPTED, Event, ImageEvent, Scope, Span, snapshot_of};
 pub use images::{Build, ImageRecord, VersionRecord};
 pub use keys::KeyRecord;
