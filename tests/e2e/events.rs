@@ -140,3 +140,35 @@ fn a_reader_that_waits_does_not_hold_up_the_end_of_the_server() {
     assert_eq!(lines.count(), 2, "the rest of what there was, then the end");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+/// Time that has passed is written into the records: nothing else can make a test 31 days long.
+#[test]
+fn what_has_been_over_for_long_is_forgotten_at_a_start() {
+    let mut server = with_image();
+    let ids = [run(&server, &[]), run(&server, &[])];
+    for id in &ids {
+        server.hearth(&["terminate", id]).ok();
+        wait(&server, id, "TERMINATED");
+    }
+    assert_eq!(server.stop().unwrap(), Some(0));
+    let age = "import sqlite3, sys, time
+store = sqlite3.connect(sys.argv[1])
+past = int(time.time() * 1000) - 31 * 86400 * 1000
+store.execute('update microvms set doc = json_set(doc, ?, ?) where id = ?', ('$.life.terminated_at', past, sys.argv[2]))
+store.execute('update client_tokens set at = 0 where resource = ?', (sys.argv[2],))
+store.commit()";
+    server.python(age, &[server.data_dir.join("hearth.db").to_str().unwrap(), &ids[0]]).ok();
+    server.serve().unwrap();
+    let gone = "import sys
+from botocore.exceptions import ClientError
+def look():
+    try:
+        return state(sys.argv[1])
+    except ClientError as error:
+        return error.response['Error']['Code']
+until(look, ['ResourceNotFoundException'])";
+    server.python(gone, &[&ids[0]]).ok();
+    assert_eq!(server.hearth(&["events", &ids[0]]).code, Some(1));
+    assert_eq!(events(&server, &[&ids[1]]).len(), 4);
+    assert_eq!(server.hearth(&["check"]).code, Some(0));
+}

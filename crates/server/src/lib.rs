@@ -7,6 +7,7 @@
 //!   microvms    what drives microVMs: one file a verb
 //!   connectors  network connectors, as records
 //! keys        access keys and sessions
+//! retention   forgets what has been over for long
 //! usage       what was used, by the rows of the history
 //! store       SQLite: the only thing that must survive, beside files named by it
 //! logs        output of builds and applications: writing, following, and CloudWatch Logs' questions
@@ -24,6 +25,7 @@ pub mod keys;
 pub mod logs;
 mod microvms;
 mod operations;
+mod retention;
 mod shared;
 mod start;
 mod store;

@@ -32,6 +32,7 @@ use crate::{
     logs::{self, Logs},
     microvms::Microvms,
     operations::ControlPlane,
+    retention::Retention,
     shared::{Boot, Shared},
     store::{Store, StoreError},
     tokens::Cursors,
@@ -184,6 +185,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let images = Images::load(shared.clone()).await?;
     crash::point("start: images taken up");
     let connectors = Connectors::load(store.clone(), region.clone(), shared.cursors.clone()).await?;
+    let retention = Retention::start(store.clone(), shared.config.file.retention.terminated_days);
     let operations = Arc::new(ControlPlane {
         images: images.clone(),
         microvms: microvms.clone(),
@@ -229,6 +231,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let (_, _, ()) = tokio::join!(ingress, api, images.stop());
     connectors.stop().await;
     microvms.stop().await;
+    retention.stop().await;
     store.close().await;
     Ok(())
 }

@@ -10,6 +10,7 @@ mod images;
 mod keys;
 mod microvms;
 mod quotas;
+mod retention;
 mod tokens;
 
 use std::{path::Path, sync::Arc, time::Duration};

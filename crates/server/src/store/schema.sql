@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS microvms (
 CREATE INDEX IF NOT EXISTS microvms_by_account ON microvms (account, started_at, id);
 CREATE INDEX IF NOT EXISTS microvms_by_image ON microvms (image_arn, state);
 CREATE INDEX IF NOT EXISTS microvms_of_image ON microvms (account, image_arn, started_at, id);
+-- What is forgotten first.
+CREATE INDEX IF NOT EXISTS microvms_over ON microvms (doc ->> '$.life.terminated_at') WHERE state = 'TERMINATED';
 -- What quotas count.
 CREATE INDEX IF NOT EXISTS microvms_live ON microvms (account) WHERE state <> 'TERMINATED';
 -- Records of a hearth that had no quotas: the size is their version's.
@@ -80,6 +82,8 @@ CREATE TABLE IF NOT EXISTS history (
 CREATE INDEX IF NOT EXISTS history_of_resource ON history (resource, n);
 CREATE UNIQUE INDEX IF NOT EXISTS history_of_generation ON history (resource, generation) WHERE generation IS NOT NULL;
 
+CREATE INDEX IF NOT EXISTS history_of_the_gone ON history (at) WHERE kind = 'image' AND what = 'Deleted';
+
 -- The last number given, which outlives the row.
 CREATE TABLE IF NOT EXISTS history_numbers (
     account TEXT PRIMARY KEY,
@@ -102,6 +106,7 @@ CREATE TABLE IF NOT EXISTS client_tokens (
     PRIMARY KEY (account, operation, token)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS client_tokens_by_age ON client_tokens (at);
+CREATE INDEX IF NOT EXISTS client_tokens_of_resource ON client_tokens (resource, operation);
 
 -- Random keys that only this installation knows, made when the database is.
 CREATE TABLE IF NOT EXISTS secrets (
