@@ -160,7 +160,6 @@ store.commit()";
     server.python(age, &[server.data_dir.join("hearth.db").to_str().unwrap(), &ids[0]]).ok();
     server.serve().unwrap();
     let gone = "import sys
-from botocore.exceptions import ClientError
 def look():
     try:
         return state(sys.argv[1])

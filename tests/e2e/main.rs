@@ -10,6 +10,7 @@ mod compat;
 mod connectors;
 mod events;
 mod keys;
+mod lifetimes;
 mod logs;
 mod quotas;
 mod restart;

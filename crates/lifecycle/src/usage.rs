@@ -362,7 +362,7 @@ mod tests {
 
     /// The rows of a random life by the rules themselves: each row is a transition that happened.
     fn lived(picks: &[(usize, u16)]) -> (Vec<MicrovmEntry>, Millis) {
-        let policy = Policy { idle: Some(1), suspended: Some(1), auto_resume: true, lifetime: 1 << 40 };
+        let policy = Policy { idle: Some(1), suspended: Some(1), auto_resume: true, lifetime: Some(1 << 40) };
         let mut vm = Microvm::accepted(policy, 0);
         let (mut rows, mut now) = (vec![entry(0, vm.state)], 0);
         for (pick, pause) in picks {

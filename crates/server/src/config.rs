@@ -15,9 +15,11 @@ use engine::qemu::Acceleration;
 use serde::Deserialize;
 
 mod compat;
+mod lifetimes;
 mod quotas;
 
 pub use compat::{Compat, Cpu, Profile};
+pub use lifetimes::{Lifetime, Lifetimes};
 pub use quotas::{Limits, Quotas};
 
 /// Which engine makes machines.
@@ -115,6 +117,8 @@ pub struct File {
     pub assets: host::Settings,
     /// What an account may have, and how fast.
     pub quotas: Quotas,
+    /// How long microVMs may live.
+    pub limits: Lifetimes,
     /// How long what is over can be read.
     pub retention: Retention,
     /// Whose habits the server has.
@@ -320,6 +324,7 @@ impl Config {
         let days = u64::from(file.retention.terminated_days);
         within("retention.terminated_days", days, 0, 36_500, "0..=36500; 0 is for ever")?;
         file.quotas.check()?;
+        file.limits.check()?;
         let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
         if let Some(domain) = &file.endpoint.domain
             && (domain.is_empty() || !domain.chars().all(label))

@@ -167,6 +167,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let scheme = if config.file.api_tls { "https" } else { "http" };
     let api_tls = config.file.api_tls.then(|| tokio_rustls::TlsAcceptor::from(tls.clone()));
     let cursors = Arc::new(Cursors::new(cursor_key));
+    let longest = config.file.limits.microvm_seconds.longest();
     let throttle = config.quotas().map(edge::Throttle::new);
     let shared = Arc::new(Shared {
         cursors,
@@ -202,6 +203,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
         logs,
         store: store.clone(),
         stop: stop.clone(),
+        longest,
         throttle,
     });
     let ingress =

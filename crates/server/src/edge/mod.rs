@@ -32,7 +32,7 @@ mod throttle;
 
 use std::sync::Arc;
 
-use api::{AccountId, ApiError, Region, Sensitive, sigv4::SignatureError};
+use api::{AccountId, ApiError, Region, Sensitive, schema::bounds::Longest, sigv4::SignatureError};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -59,6 +59,8 @@ pub struct Edge {
     pub store: crate::Store,
     /// Ends answers that go on for ever when the server ends.
     pub stop: CancellationToken,
+    /// What requests are held to.
+    pub longest: Longest,
     /// How fast each account may go; `None`: as fast as it likes.
     pub throttle: Option<Throttle>,
 }

@@ -13,7 +13,7 @@ use crate::store::{Accepted, Build, Ingress};
 
 pub const MINE: &str = "111122223333";
 pub const OTHERS: &str = "444455556666";
-const POLICY: Policy = Policy { idle: None, suspended: None, auto_resume: true, lifetime: 28_800_000 };
+const POLICY: Policy = Policy { idle: None, suspended: None, auto_resume: true, lifetime: Some(28_800_000) };
 
 pub async fn opened() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();

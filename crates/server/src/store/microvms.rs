@@ -4,7 +4,7 @@ use std::{collections::HashMap, path::PathBuf};
 
 use api::{
     AccountId, ConnectorArn, Hooks, IdlePolicy, ImageArn, ImageVersion, Logging, MicrovmId, MicrovmState, RoleArn,
-    Sensitive, Timestamp,
+    Sensitive, Timestamp, schema::bounds::Longest,
 };
 use engine::MachineRecord;
 use lifecycle::{
@@ -16,6 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{ACCEPTED, Accepted, Claim, Page, Store, StoreError, decode, history::Entry};
 use crate::config::Limits;
+
+/// `maximumDurationInSeconds` of a microVM without an end of its own: the member is there in every answer, so that typed clients
+/// read it, and it holds the longest life that the model's integer can say (68 years).
+const ENDLESS: u32 = Longest::ANY.get();
 
 /// What traffic a microVM takes, decided at launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -118,7 +122,7 @@ impl MicrovmRecord {
             image_version: self.version,
             execution_role_arn: self.execution_role_arn.clone(),
             idle_policy: self.idle_policy,
-            maximum_duration_in_seconds: (self.life.policy.lifetime / 1000) as u32,
+            maximum_duration_in_seconds: self.life.policy.lifetime.map_or(ENDLESS, |lifetime| (lifetime / 1000) as u32),
             started_at: Timestamp::from_millis(self.life.started_at),
             terminated_at: self.life.terminated_at.map(Timestamp::from_millis),
             state_reason: self.life.reason.clone(),
