@@ -40,7 +40,9 @@ impl Store {
         forget_microvms(&mut transaction, before, &mut done).await?;
         forget_images(&mut transaction, before, &mut done).await?;
         transaction.commit().await?;
-        crash::point("store: some of what is over forgotten");
+        if done != Forgotten::default() {
+            crash::point("store: some of what is over forgotten");
+        }
         Ok(done)
     }
 }
