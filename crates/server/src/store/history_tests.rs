@@ -343,3 +343,20 @@ async fn the_audit_finds_rows_that_are_missing() {
     assert!(break_it("DELETE FROM images").await.lines().count() == 1);
     assert!(break_it("DELETE FROM microvms").await.contains("it has events and no record"));
 }
+
+/// A page costs the same however long the history is.
+#[tokio::test]
+async fn pages_are_found_by_an_index() {
+    let (_dir, store) = opened().await;
+    let image = image(MINE, "demo").0.arn;
+    for (scope, index) in [
+        (Scope::Image(image), "USING INDEX history_of_resource (resource=? AND n"),
+        (Scope::All, "USING PRIMARY KEY (account=? AND n"),
+    ] {
+        for span in [Span::After(0), Span::Before(9)] {
+            let sql = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", select(&scope, span)));
+            let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(sql).fetch_all(&store.pool).await.unwrap();
+            assert!(plan.len() == 1 && plan[0].3.contains(index), "{plan:?}");
+        }
+    }
+}
