@@ -4,7 +4,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     ApiError,
-    schema::{Member, connectors, inputs},
+    schema::{Member, bounds::Longest, connectors, inputs},
     shapes as s,
     sigv4::percent,
     text::enumeration,
@@ -281,6 +281,14 @@ pub trait Input: Serialize + DeserializeOwned + Send {
     /// # Errors
     /// What the service answers.
     fn check(&self) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    /// The rules that depend on how long the server lets microVMs live. Clients do not know, and leave them to it.
+    ///
+    /// # Errors
+    /// What the service answers.
+    fn check_longest(&self, _longest: Longest) -> Result<(), ApiError> {
         Ok(())
     }
 }

@@ -5,26 +5,27 @@ use serde_json::{Map, Value};
 use crate::{
     ApiError, Input, Operation,
     operations::Labels,
-    schema::{Location, Member, Shape, check},
+    schema::{Location, Member, Shape, bounds::Longest, check},
     sigv4::percent,
 };
 
 /// Reads and validates a request.
 ///
-/// `labels` come from [`Operation::find`], `raw_query` is the part after `?` as sent.
+/// `labels` come from [`Operation::find`], `raw_query` is the part after `?` as sent, `longest` is the server's.
 ///
 /// # Errors
-/// What the service answers: see [`check::check`] and [`Input::check`].
-pub fn decode<I: Input>(labels: Labels, raw_query: &str, body: &[u8]) -> Result<I, ApiError> {
+/// What the service answers: see [`check::check`], [`Input::check`] and [`Input::check_longest`].
+pub fn decode<I: Input>(longest: Longest, labels: Labels, raw_query: &str, body: &[u8]) -> Result<I, ApiError> {
     let members = I::OPERATION.route().members;
     let mut request = read_body(members, body)?;
     // What travels elsewhere cannot be smuggled in by the body.
     request.retain(|name, _| members.iter().any(|member| member.name == name && member.location == Location::Body));
     read_query(members, raw_query, &mut request)?;
     request.extend(labels.into_iter().map(|(name, value)| (name.to_owned(), Value::String(value))));
-    check::check(members, &mut request)?;
+    check::check(members, &mut request, longest)?;
     let input: I = serde_json::from_value(Value::Object(request)).map_err(|_| ApiError::unparseable())?;
     input.check()?;
+    input.check_longest(longest)?;
     Ok(input)
 }
 
@@ -117,7 +118,7 @@ mod tests {
     const CONNECTOR: &str = "arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:";
 
     fn read<I: Input>(body: &Value) -> Result<I, ApiError> {
-        decode(Vec::new(), "", body.to_string().as_bytes())
+        decode(Longest::default(), Vec::new(), "", body.to_string().as_bytes())
     }
 
     fn words<I: Input>(body: &Value) -> String {
@@ -224,6 +225,33 @@ mod tests {
     }
 
     #[test]
+    fn a_server_may_allow_longer_lives() {
+        let idle = |seconds: u32| json!({"maxIdleDurationSeconds": seconds, "suspendedDurationSeconds": 0, "autoResumeEnabled": true});
+        let within =
+            |longest, body: &Value| decode::<RunMicrovmInput>(longest, Vec::new(), "", body.to_string().as_bytes());
+        for longest in [86_400, 28_800] {
+            for (name, at, right, wrong) in [
+                ("maximumDurationInSeconds", "maximumDurationInSeconds", json!(longest), json!(longest + 1)),
+                ("idlePolicy", "idlePolicy.maxIdleDurationSeconds", idle(longest), idle(longest + 1)),
+            ] {
+                within(Longest::seconds(longest), &run(name, right)).unwrap();
+                let error = within(Longest::seconds(longest), &run(name, wrong)).unwrap_err();
+                let expected = format!(
+                    "1 validation error detected: Value '{}' at '{at}' failed to satisfy constraint: Member must have \
+                     value less than or equal to {longest}",
+                    longest + 1
+                );
+                assert_eq!(error.message(), Some(expected.as_str()));
+            }
+        }
+        let all = run("maximumDurationInSeconds", i32::MAX.into());
+        assert_eq!(within(Longest::ANY, &all).unwrap().maximum_duration_in_seconds, Some(i32::MAX as u32));
+        within(Longest::seconds(u32::MAX), &run("idlePolicy", idle(i32::MAX as u32))).unwrap();
+        let more = run("maximumDurationInSeconds", (i64::from(i32::MAX) + 1).into());
+        assert_eq!(within(Longest::ANY, &more).unwrap_err(), ApiError::unparseable());
+    }
+
+    #[test]
     fn secrets_are_not_repeated() {
         let secret = "hunter2".repeat(1000);
         for message in [
@@ -258,9 +286,15 @@ mod tests {
         ] {
             assert_eq!(read::<RunMicrovmInput>(&body).unwrap_err(), ApiError::unparseable(), "{body}");
         }
-        assert_eq!(decode::<RunMicrovmInput>(Vec::new(), "", b"{\"a\":").unwrap_err(), ApiError::unparseable());
+        assert_eq!(
+            decode::<RunMicrovmInput>(Longest::default(), Vec::new(), "", b"{\"a\":").unwrap_err(),
+            ApiError::unparseable()
+        );
         let deep = format!("{{\"x\":{}", "[".repeat(100_000));
-        assert_eq!(decode::<RunMicrovmInput>(Vec::new(), "", deep.as_bytes()).unwrap_err(), ApiError::unparseable());
+        assert_eq!(
+            decode::<RunMicrovmInput>(Longest::default(), Vec::new(), "", deep.as_bytes()).unwrap_err(),
+            ApiError::unparseable()
+        );
     }
 
     #[test]
@@ -358,7 +392,7 @@ mod tests {
         let token = |minutes: u32, ports: Value| {
             let labels = vec![("microvmIdentifier", "microvm-11111111-2222-3333-4444-555555555555".to_owned())];
             let body = json!({"expirationInMinutes": minutes, "allowedPorts": ports, "microvmIdentifier": "smuggled"});
-            decode::<CreateMicrovmAuthTokenInput>(labels, "", body.to_string().as_bytes())
+            decode::<CreateMicrovmAuthTokenInput>(Longest::default(), labels, "", body.to_string().as_bytes())
         };
         let input =
             token(60, json!([{"port": 8080}, {"allPorts": {}}, {"range": {"startPort": 1, "endPort": 1}}])).unwrap();
@@ -373,7 +407,7 @@ mod tests {
 
     #[test]
     fn queries_are_typed_and_bounded() {
-        let read = |query: &str| decode::<ListMicrovmsInput>(Vec::new(), query, b"ignored");
+        let read = |query: &str| decode::<ListMicrovmsInput>(Longest::default(), Vec::new(), query, b"ignored");
         let input = read("maxResults=50&nextToken=a%3D%3D&other=1").unwrap();
         assert_eq!((input.max_results, input.next_token.as_deref()), (Some(50), Some("a==")));
         assert!(read("maxResults=51").unwrap_err().message().unwrap().contains("less than or equal to 50"));
@@ -385,7 +419,7 @@ mod tests {
     fn ill_formed_ids_are_not_found() {
         let find = |image: &str, version: &str| {
             let labels = vec![("imageIdentifier", image.to_owned()), ("imageVersion", version.to_owned())];
-            decode::<GetMicrovmImageVersionInput>(labels, "", b"")
+            decode::<GetMicrovmImageVersionInput>(Longest::default(), labels, "", b"")
         };
         find(IMAGE, "1.0").unwrap();
         assert_eq!(find(IMAGE, "1").unwrap_err(), ApiError::version_not_found(IMAGE, "1"));
@@ -402,7 +436,7 @@ mod tests {
         };
         let encoded = encode(&input).unwrap();
         assert!(encoded.body.is_empty());
-        assert_eq!(decode::<ListMicrovmsInput>(Vec::new(), &encoded.query, b"").unwrap(), input);
+        assert_eq!(decode::<ListMicrovmsInput>(Longest::default(), Vec::new(), &encoded.query, b"").unwrap(), input);
         let input = GetMicrovmImageVersionInput {
             image_identifier: IMAGE.parse().unwrap(),
             image_version: "3.0".parse().unwrap(),
@@ -410,8 +444,12 @@ mod tests {
         let encoded = encode(&input).unwrap();
         let (operation, labels) = Operation::find("GET", &encoded.path).unwrap();
         assert_eq!(operation, Operation::GetMicrovmImageVersion);
-        assert_eq!(decode::<GetMicrovmImageVersionInput>(labels, "", b"").unwrap(), input);
+        assert_eq!(decode::<GetMicrovmImageVersionInput>(Longest::default(), labels, "", b"").unwrap(), input);
         let input: CreateMicrovmImageInput = read(&create("environmentVariables", json!({"A": "b"}))).unwrap();
-        assert_eq!(decode::<CreateMicrovmImageInput>(Vec::new(), "", &encode(&input).unwrap().body).unwrap(), input);
+        assert_eq!(
+            decode::<CreateMicrovmImageInput>(Longest::default(), Vec::new(), "", &encode(&input).unwrap().body)
+                .unwrap(),
+            input
+        );
     }
 }

@@ -3,7 +3,7 @@
 use crate::{
     ApiError, ErrorKind, Input, Operation,
     arns::{ConnectorArn, Direction, ManagedConnector},
-    schema::bounds,
+    schema::bounds::{self, Longest},
     shapes::{
         CreateMicrovmAuthTokenInput, CreateMicrovmAuthTokenOutput, CreateMicrovmImageInput, CreateMicrovmImageOutput,
         CreateMicrovmShellAuthTokenInput, CreateMicrovmShellAuthTokenOutput, CreateNetworkConnectorInput,
@@ -101,19 +101,23 @@ impl Input for RunMicrovmInput {
                  use HTTP_INGRESS and/or SHELL_INGRESS instead",
             ));
         }
-        self.idle_policy.as_ref().map_or(Ok(()), check_idle_policy)
+        Ok(())
+    }
+
+    fn check_longest(&self, longest: Longest) -> Result<(), ApiError> {
+        self.idle_policy.as_ref().map_or(Ok(()), |policy| check_idle_policy(policy, longest))
     }
 }
 
-fn check_idle_policy(policy: &IdlePolicy) -> Result<(), ApiError> {
-    if policy.max_idle_duration_seconds <= bounds::IDLE_MAX_SECONDS {
+fn check_idle_policy(policy: &IdlePolicy, longest: Longest) -> Result<(), ApiError> {
+    if policy.max_idle_duration_seconds <= longest.get() {
         return Ok(());
     }
     Err(ApiError::validation(format!(
         "1 validation error detected: Value '{}' at 'idlePolicy.maxIdleDurationSeconds' failed to satisfy constraint: \
          Member must have value less than or equal to {}",
         policy.max_idle_duration_seconds,
-        bounds::IDLE_MAX_SECONDS
+        longest.get()
     )))
 }
 

@@ -12,6 +12,7 @@ mod boot;
 mod connections;
 mod container;
 mod events;
+mod freezer;
 mod lines;
 mod log;
 mod machine;
@@ -29,6 +30,7 @@ use std::{io, process::exit, sync::Arc};
 
 use application::Application;
 use events::EventLog;
+use freezer::Freezer;
 use machine::Machine;
 use memory::KernelLog;
 use port::Port;
@@ -67,7 +69,8 @@ async fn run() -> io::Result<()> {
     let kernel_log = KernelLog::open().inspect_err(|error| log::warn(format_args!("no kernel log: {error}"))).ok();
     let application = Arc::new(Application::new(events.clone(), reaper.clone(), kernel_log));
     let machine = Arc::new(Machine::new(application.clone()));
-    let agent = Arc::new(Agent { application: application.clone(), events, machine });
+    let agent =
+        Arc::new(Agent { application: application.clone(), events, freezer: Freezer::of_application(), machine });
     let serving = async {
         let mut port = tokio::time::timeout(PORT_BOUND, Port::find())
             .await
@@ -77,7 +80,7 @@ async fn run() -> io::Result<()> {
     };
     tokio::select! {
         ended = serving => ended,
-        () = application.watch_memory() => unreachable!("watches for ever"),
+        () = application.watch_memory() => Err(io::Error::other("nobody watches the memory")),
         () = reaper.run(children) => Err(io::Error::other("no more signals of children")),
     }
 }

@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use wire::{AgentHello, Fault, GENERATION, Request, Response};
 
-use crate::{application::Application, events::EventLog, log, machine::Machine, renew};
+use crate::{application::Application, events::EventLog, freezer::Freezer, log, machine::Machine, renew};
 
 /// How long a request may take to arrive on its stream.
 const REQUEST_BOUND: Duration = Duration::from_secs(30);
@@ -31,6 +31,8 @@ pub struct Agent {
     pub application: Arc<Application>,
     /// What happened.
     pub events: Arc<EventLog>,
+    /// Stops the application for a snapshot.
+    pub freezer: Freezer,
     /// The way to end the machine.
     pub machine: Arc<Machine>,
 }
@@ -51,6 +53,10 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(request) => request?,
         Err(_) => return Ok(()),
     };
+    // Whoever asks for more than this did not restore the guest: no snapshot was taken.
+    if !matches!(request, Err(_) | Ok(Request::Hello(_) | Request::Renew(_) | Request::Quiesce)) {
+        agent.freezer.thaw();
+    }
     let response = match request {
         Err(fault) => Response::Failed(fault),
         Ok(Request::Hello(_)) => Response::Hello(hello(agent)),
@@ -61,8 +67,13 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         }
         Ok(Request::Dial { port }) => return dial(port, stream).await,
         Ok(Request::Events { after }) => return follow(&agent.events, after, stream).await,
-        Ok(Request::Renew(identity)) => answer(renew::renew(&identity)),
+        Ok(Request::Renew(identity)) => {
+            let outcome = renew::renew(&identity);
+            agent.freezer.thaw();
+            answer(outcome)
+        }
         Ok(Request::Quiesce) => {
+            agent.freezer.freeze().await;
             let outcome = quiesce().await;
             let silent = outcome.is_ok();
             send(&mut stream, &answer(outcome)).await?;

@@ -120,7 +120,7 @@ mod tests {
     use wire::{Application as State, Event, Fault, Happening, Hello, Request, Response};
 
     use super::*;
-    use crate::{application::Application, events::EventLog, machine::Machine, reaper::Reaper};
+    use crate::{application::Application, events::EventLog, freezer::Freezer, machine::Machine, reaper::Reaper};
 
     type Stream = Compat<yamux::Stream>;
 
@@ -188,7 +188,7 @@ mod tests {
         let events = Arc::new(EventLog::new());
         let application = Arc::new(Application::new(events.clone(), Arc::new(Reaper::default()), None));
         let machine = Arc::new(Machine::new(application.clone()));
-        Arc::new(Agent { application, events, machine })
+        Arc::new(Agent { application, events, freezer: Freezer::of_application(), machine })
     }
 
     /// Runs `test` against an agent behind a socket, for ten seconds at most.

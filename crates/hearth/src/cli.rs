@@ -43,6 +43,8 @@ pub enum Command {
     Terminate(verbs::terminate::Terminate),
     /// Show the log of an image's build or of a microVM
     Logs(verbs::logs::Logs),
+    /// Show what happened to microVMs and images, and what they used
+    Events(verbs::events::Events),
     /// Manage access keys: who may call the API, and what they may do
     Keys(verbs::keys::Keys),
     /// Measure this server: start, requests, suspend and wake of microVMs of one image
@@ -67,6 +69,7 @@ impl Command {
                 Command::Resume(verb) => verb.run().await,
                 Command::Terminate(verb) => verb.run().await,
                 Command::Logs(verb) => verb.run().await,
+                Command::Events(verb) => verb.run().await,
                 Command::Keys(verb) => verb.run().await,
                 Command::Bench(verb) => verb.run().await,
             }
@@ -116,6 +119,8 @@ mod tests {
             "hearth resume a",
             "hearth terminate --all",
             "hearth logs -f hello",
+            "hearth events",
+            "hearth events -f hello -n 5 --json",
             "hearth build . --name hello",
             "hearth bench hello --repeat 3 --json",
             "hearth keys create --user ci --account 222222222222 --policy - --json",

@@ -4,6 +4,7 @@
 //! - [`images`]: an image, its versions and builds
 //! - [`throttle`]: how fast a caller may go
 //! - [`connectors`]: a network connector and its updates
+//! - [`usage`]: what was used, by the rows of a history
 //!
 //! The store accepts nothing but a transition from here, by compare-and-set on the generation number.
 
@@ -11,6 +12,7 @@ pub mod connectors;
 pub mod images;
 pub mod microvms;
 pub mod throttle;
+pub mod usage;
 
 /// Milliseconds since the Unix epoch.
 pub type Millis = i64;

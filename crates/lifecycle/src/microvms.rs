@@ -45,8 +45,8 @@ pub struct Policy {
     pub suspended: Option<Millis>,
     /// Does a request wake it?
     pub auto_resume: bool,
-    /// Its whole life from acceptance, suspended time included (spec 5.4).
-    pub lifetime: Millis,
+    /// Its whole life from acceptance, suspended time included (spec 5.4); `None`: no end of its own.
+    pub lifetime: Option<Millis>,
 }
 
 /// The part of a microVM's record that the rules read and write.
@@ -234,15 +234,19 @@ impl Microvm {
 
     /// The next thing that happens by the passage of time alone, given when traffic was last seen.
     pub fn deadline(&self, last_activity: Millis) -> Option<(Millis, Input)> {
-        let lifetime = (self.started_at + self.policy.lifetime, Input::LifetimeOver);
+        let end = |lifetime: Millis| (self.started_at.saturating_add(lifetime), Input::LifetimeOver);
         let own = match self.state {
             State::Pending | State::Suspending => None,
-            State::Running => self.policy.idle.map(|idle| (last_activity.max(self.since) + idle, Input::Idle)),
+            State::Running => {
+                self.policy.idle.map(|idle| (last_activity.max(self.since).saturating_add(idle), Input::Idle))
+            }
             State::Suspended if self.waking => None,
-            State::Suspended => self.policy.suspended.map(|limit| (self.since + limit, Input::AsleepTooLong)),
+            State::Suspended => {
+                self.policy.suspended.map(|limit| (self.since.saturating_add(limit), Input::AsleepTooLong))
+            }
             State::Terminating | State::Terminated => return None,
         };
-        own.into_iter().chain([lifetime]).min_by_key(|(at, _)| *at)
+        own.into_iter().chain(self.policy.lifetime.map(end)).min_by_key(|(at, _)| *at)
     }
 
     fn again(&self) -> Self {
@@ -273,7 +277,7 @@ mod tests {
     use super::*;
 
     const POLICY: Policy =
-        Policy { idle: Some(60_000), suspended: Some(10_000), auto_resume: true, lifetime: 28_800_000 };
+        Policy { idle: Some(60_000), suspended: Some(10_000), auto_resume: true, lifetime: Some(28_800_000) };
 
     fn after(inputs: &[Input]) -> Microvm {
         let mut vm = Microvm::accepted(POLICY, 0);
@@ -374,6 +378,11 @@ mod tests {
         assert_eq!(after(&[Terminate]).deadline(0), None);
         let never = Microvm::accepted(Policy { idle: None, suspended: None, ..POLICY }, 0);
         assert_eq!(never.deadline(0), Some((28_800_000, LifetimeOver)));
+        let endless = Microvm { policy: Policy { lifetime: None, ..POLICY }, ..running.clone() };
+        assert_eq!(endless.deadline(28_799_000), Some((28_859_000, Idle)), "its other limits hold");
+        assert_eq!(Microvm { policy: Policy { idle: None, ..endless.policy }, ..endless }.deadline(0), None);
+        let extreme = Policy { idle: Some(Millis::MAX), lifetime: Some(Millis::MAX), ..POLICY };
+        assert_eq!(Microvm { policy: extreme, ..running }.deadline(5), Some((Millis::MAX, Idle)), "no overflow");
     }
 
     #[test]

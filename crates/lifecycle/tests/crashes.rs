@@ -7,7 +7,7 @@
 use lifecycle::microvms::{Input, Microvm, Policy, State, Step, Work};
 use proptest::prelude::*;
 
-const POLICY: Policy = Policy { idle: None, suspended: None, auto_resume: true, lifetime: 28_800_000 };
+const POLICY: Policy = Policy { idle: None, suspended: None, auto_resume: true, lifetime: Some(28_800_000) };
 
 /// A machine on the host. What it has done is a number that only grows; its disk lies beside and knows the same number.
 #[derive(Debug, Clone, PartialEq)]

@@ -15,9 +15,11 @@ use engine::qemu::Acceleration;
 use serde::Deserialize;
 
 mod compat;
+mod lifetimes;
 mod quotas;
 
 pub use compat::{Compat, Cpu, Profile};
+pub use lifetimes::{Lifetime, Lifetimes};
 pub use quotas::{Limits, Quotas};
 
 /// Which engine makes machines.
@@ -115,6 +117,10 @@ pub struct File {
     pub assets: host::Settings,
     /// What an account may have, and how fast.
     pub quotas: Quotas,
+    /// How long microVMs may live.
+    pub limits: Lifetimes,
+    /// How long what is over can be read.
+    pub retention: Retention,
     /// Whose habits the server has.
     pub compat: Compat,
 }
@@ -231,6 +237,20 @@ impl Default for Hooks {
     }
 }
 
+/// `[retention]` (spec 16, item 23).
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retention {
+    /// Days that a terminated microVM and the history of a deleted image can be read, 0..=36500; 0: for ever.
+    pub terminated_days: u32,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Retention { terminated_days: 30 }
+    }
+}
+
 /// The configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -301,7 +321,10 @@ impl Config {
         within("hooks.ready_seconds", u64::from(file.hooks.ready_seconds), 1, 3600, "1..=3600")?;
         within("hooks.validate_seconds", u64::from(file.hooks.validate_seconds), 1, 3600, "1..=3600")?;
         within("hooks.microvm_seconds", u64::from(file.hooks.microvm_seconds), 1, 60, "1..=60")?;
+        let days = u64::from(file.retention.terminated_days);
+        within("retention.terminated_days", days, 0, 36_500, "0..=36500; 0 is for ever")?;
         file.quotas.check()?;
+        file.limits.check()?;
         let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
         if let Some(domain) = &file.endpoint.domain
             && (domain.is_empty() || !domain.chars().all(label))
@@ -352,6 +375,10 @@ mod tests {
     fn mistakes_name_the_setting_and_its_bound() {
         let error = |text| load(text).expect_err("refused").to_string();
         assert!(error("[guest]\nmemory_burst = 9").contains("guest.memory_burst is 9, must be 1..=4"));
+        assert!(
+            error("[retention]\nterminated_days = 36501")
+                .contains("retention.terminated_days is 36501, must be 0..=36500; 0 is for ever")
+        );
         assert!(error("[gest]\nx = 1").contains("gest"));
         assert!(error("account = \"12\"").contains("account"));
         assert!(error("[endpoint]\ncertificate = \"/x\"").contains("endpoint.key"));

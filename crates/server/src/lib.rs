@@ -7,6 +7,8 @@
 //!   microvms    what drives microVMs: one file a verb
 //!   connectors  network connectors, as records
 //! keys        access keys and sessions
+//! retention   forgets what has been over for long
+//! usage       what was used, by the rows of the history
 //! store       SQLite: the only thing that must survive, beside files named by it
 //! logs        output of builds and applications: writing, following, and CloudWatch Logs' questions
 //! ```
@@ -23,10 +25,12 @@ pub mod keys;
 pub mod logs;
 mod microvms;
 mod operations;
+mod retention;
 mod shared;
 mod start;
 mod store;
 mod tokens;
+mod usage;
 
 pub use config::{Config, ConfigError, EngineKind, Overrides};
 pub use start::{ServeError, serve};

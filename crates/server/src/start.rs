@@ -32,6 +32,7 @@ use crate::{
     logs::{self, Logs},
     microvms::Microvms,
     operations::ControlPlane,
+    retention::Retention,
     shared::{Boot, Shared},
     store::{Store, StoreError},
     tokens::Cursors,
@@ -166,6 +167,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let scheme = if config.file.api_tls { "https" } else { "http" };
     let api_tls = config.file.api_tls.then(|| tokio_rustls::TlsAcceptor::from(tls.clone()));
     let cursors = Arc::new(Cursors::new(cursor_key));
+    let longest = config.file.limits.microvm_seconds.longest();
     let throttle = config.quotas().map(edge::Throttle::new);
     let shared = Arc::new(Shared {
         cursors,
@@ -184,16 +186,26 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let images = Images::load(shared.clone()).await?;
     crash::point("start: images taken up");
     let connectors = Connectors::load(store.clone(), region.clone(), shared.cursors.clone()).await?;
+    let retention = Retention::start(store.clone(), shared.config.file.retention.terminated_days);
     let operations = Arc::new(ControlPlane {
         images: images.clone(),
         microvms: microvms.clone(),
         connectors: connectors.clone(),
         tokens: tokens.clone(),
     });
-    let edge =
-        Arc::new(Edge { keys: keys.clone(), access: keys, operations, s3, region: region.clone(), logs, throttle });
-
     let stop = CancellationToken::new();
+    let edge = Arc::new(Edge {
+        keys: keys.clone(),
+        access: keys,
+        operations,
+        s3,
+        region: region.clone(),
+        logs,
+        store: store.clone(),
+        stop: stop.clone(),
+        longest,
+        throttle,
+    });
     let ingress =
         {
             let stop = stop.clone();
@@ -221,6 +233,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let (_, _, ()) = tokio::join!(ingress, api, images.stop());
     connectors.stop().await;
     microvms.stop().await;
+    retention.stop().await;
     store.close().await;
     Ok(())
 }

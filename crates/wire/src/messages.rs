@@ -22,7 +22,8 @@ pub enum Request {
         /// Sequence number of the last event the host has stored; 0 for all the agent still holds.
         after: u64,
     },
-    /// Flush file systems: a snapshot follows. After [`Response::Done`] the agent ends the conversation: yamux's farewell is the last it says, and it listens for the next
+    /// Stop the application and flush file systems: a snapshot follows. [`Request::Renew`] lets the application go on, as does
+    /// any later request but [`Request::Hello`]. After [`Response::Done`] the agent ends the conversation: yamux's farewell is the last it says, and it listens for the next
     /// preamble. A guest that spoke when the host had hung up would be frozen with words that nobody takes.
     Quiesce,
     /// Send SIGTERM to the application, SIGKILL after `grace_ms`, then power off. The reply precedes the power-off.

@@ -12,7 +12,7 @@ pub use pattern::FilterPattern;
 
 use crate::{
     AccountId, ApiError, ErrorKind, Region,
-    schema::{Member, check, logs as inputs},
+    schema::{Member, bounds::Longest, check, logs as inputs},
     text::enumeration,
 };
 
@@ -100,9 +100,11 @@ pub fn decode<I: LogsInput>(body: &[u8]) -> Result<I, ApiError> {
         _ if body.is_empty() => Map::new(),
         _ => return Err(ApiError::unparseable()),
     };
-    check::check(I::OPERATION.members(), &mut request).map_err(|error| match (error.kind(), error.message()) {
-        (ErrorKind::Validation, Some(message)) => invalid(message),
-        _ => error,
+    check::check(I::OPERATION.members(), &mut request, Longest::default()).map_err(|error| {
+        match (error.kind(), error.message()) {
+            (ErrorKind::Validation, Some(message)) => invalid(message),
+            _ => error,
+        }
     })?;
     let input: I = serde_json::from_value(Value::Object(request)).map_err(|_| ApiError::unparseable())?;
     input.check()?;

@@ -4,12 +4,10 @@
 pub const MEMORY_SIZES_MIB: [u32; 5] = [512, 1024, 2048, 4096, 8192];
 /// Size of a version that asks for none, MiB.
 pub const MEMORY_DEFAULT_MIB: u32 = 2048;
-/// Longest life, seconds; also the default.
+/// Longest life, seconds; also the default. A server may allow more: [`Longest`].
 pub const MAXIMUM_DURATION_SECONDS: u32 = 28_800;
 /// Shortest idle time before a suspend, seconds.
 pub const IDLE_MIN_SECONDS: u32 = 60;
-/// Longest idle time before a suspend, seconds; the guide's bound, the model has none.
-pub const IDLE_MAX_SECONDS: u32 = 28_800;
 /// Longest `runHookPayload`, characters. Some documents say 16 KiB and are wrong.
 pub const RUN_HOOK_PAYLOAD_CHARS: usize = 4096;
 /// Longest life of a token, minutes.
@@ -67,3 +65,30 @@ pub const CONNECTOR_SECURITY_GROUPS: usize = 16;
 pub const CONNECTOR_EC2_ID_CHARS: usize = 1024;
 /// Most characters of a client's value that a validation message repeats.
 pub const SHOWN_VALUE_CHARS: usize = 256;
+
+/// The largest number of seconds of what is bounded by the longest life of a microVM: `maximumDurationInSeconds`, and
+/// `maxIdleDurationSeconds`, whose bound is the guide's (the model has none). By default the service's; a server may be set to
+/// allow more, at most `i32::MAX`, for that is all that the model's integers hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Longest(u32);
+
+impl Longest {
+    /// No bound but that of the integer.
+    pub const ANY: Longest = Longest(i32::MAX as u32);
+
+    /// That many seconds.
+    pub const fn seconds(seconds: u32) -> Self {
+        if seconds > Longest::ANY.0 { Longest::ANY } else { Longest(seconds) }
+    }
+
+    /// In seconds, at most `i32::MAX`.
+    pub const fn get(self) -> u32 {
+        self.0
+    }
+}
+
+impl Default for Longest {
+    fn default() -> Self {
+        Longest(MAXIMUM_DURATION_SECONDS)
+    }
+}

@@ -4,19 +4,19 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
-use super::{Member, Shape, Text, bounds};
+use super::{Member, Shape, Text, bounds, bounds::Longest};
 use crate::ApiError;
 
 /// Most violations that a message lists; the number in front counts all.
 const SHOWN_VIOLATIONS: usize = 20;
 
-/// Checks a request and makes it plain: members that are `null` go away, for they mean the same as absent ones.
+/// Checks a request and makes it plain, on a server that lets microVMs live as long as `longest`: members that are `null` go away, for they mean the same as absent ones.
 ///
 /// # Errors
 /// `{"message":null}` when a value is not of its kind at all, `{"Message":"Expected null"}` for a flag member of a union
 /// that is not `{}`, else `ValidationException` with all violations (spec 3.1), else what the first wrong text calls for.
-pub fn check(members: &'static [Member], request: &mut Map<String, Value>) -> Result<(), ApiError> {
-    let mut walk = Walk { count: 0, shown: Vec::new(), forms: Vec::new() };
+pub fn check(members: &'static [Member], request: &mut Map<String, Value>, longest: Longest) -> Result<(), ApiError> {
+    let mut walk = Walk { longest, count: 0, shown: Vec::new(), forms: Vec::new() };
     walk.members(members, request, "")?;
     if walk.count > 0 {
         return Err(ApiError::validation(walk.summary()));
@@ -25,6 +25,7 @@ pub fn check(members: &'static [Member], request: &mut Map<String, Value>) -> Re
 }
 
 struct Walk {
+    longest: Longest,
     /// Violations found.
     count: usize,
     /// The first of them, in words.
@@ -55,7 +56,12 @@ impl Walk {
         for member in members {
             let path = if at.is_empty() { member.name.to_owned() } else { format!("{at}.{}", member.name) };
             match object.get_mut(member.name) {
-                Some(value) => self.value(member.shape, value, &path)?,
+                Some(value) => match member.shape {
+                    Shape::Integer { min, .. } if member.life => {
+                        self.integer_32(*min, self.longest.get() as i32, value, &path)?;
+                    }
+                    shape => self.value(shape, value, &path)?,
+                },
                 None if member.required => self.refuse("null", &path, format_args!("Member must not be null")),
                 None => {}
             }
@@ -70,12 +76,7 @@ impl Walk {
                 self.text(text, content, path);
                 Ok(())
             }
-            Shape::Integer { min, max } => {
-                if value.as_i64().is_none_or(|number| i32::try_from(number).is_err()) {
-                    return Err(ApiError::unparseable());
-                }
-                self.integer(i64::from(*min), i64::from(*max), value, path)
-            }
+            Shape::Integer { min, max } => self.integer_32(*min, *max, value, path),
             Shape::Long { min, max } => self.integer(*min, *max, value, path),
             Shape::Boolean => value.as_bool().map(drop).ok_or_else(ApiError::unparseable),
             Shape::Enum(names) => {
@@ -105,6 +106,13 @@ impl Walk {
         if let (Some(form), true) = (text.form, before == self.count) {
             self.forms.push((form, content.to_owned()));
         }
+    }
+
+    fn integer_32(&mut self, min: i32, max: i32, value: &Value, path: &str) -> Result<(), ApiError> {
+        if value.as_i64().is_none_or(|number| i32::try_from(number).is_err()) {
+            return Err(ApiError::unparseable());
+        }
+        self.integer(i64::from(min), i64::from(max), value, path)
     }
 
     fn integer(&mut self, min: i64, max: i64, value: &Value, path: &str) -> Result<(), ApiError> {

@@ -209,14 +209,14 @@ pub(crate) const RUN_MICROVM: &[Member] = &[
     Member::body("idlePolicy", &IDLE_POLICY),
     LOGS,
     Member::body("runHookPayload", &PAYLOAD),
-    Member::body("maximumDurationInSeconds", &DURATION),
+    Member::body("maximumDurationInSeconds", &DURATION).life(),
     CLIENT,
 ];
 
 pub(crate) const MICROVM_ONLY: &[Member] = &[MICROVM_IN_PATH];
 
 pub(crate) const LIST_MICROVMS: &[Member] = &[
-    Member { name: "imageIdentifier", required: false, location: Location::Query, shape: &IMAGE_TO_RUN },
+    Member { name: "imageIdentifier", required: false, location: Location::Query, shape: &IMAGE_TO_RUN, life: false },
     Member::query("imageVersion", &ANY_TEXT),
     MAX_RESULTS,
     NEXT_TOKEN,

@@ -26,6 +26,8 @@ pub struct Member {
     pub location: Location,
     /// What it may be.
     pub shape: &'static Shape,
+    /// Is its largest value a server's [`bounds::Longest`], of which `shape` has the default?
+    pub life: bool,
 }
 
 /// Where a member of a request travels.
@@ -136,15 +138,19 @@ impl Text {
 
 impl Member {
     const fn body(name: &'static str, shape: &'static Shape) -> Self {
-        Member { name, required: false, location: Location::Body, shape }
+        Member { name, required: false, location: Location::Body, shape, life: false }
     }
 
     const fn query(name: &'static str, shape: &'static Shape) -> Self {
-        Member { name, required: false, location: Location::Query, shape }
+        Member { name, required: false, location: Location::Query, shape, life: false }
     }
 
     const fn path(name: &'static str, shape: &'static Shape) -> Self {
-        Member { name, required: true, location: Location::Path, shape }
+        Member { name, required: true, location: Location::Path, shape, life: false }
+    }
+
+    const fn life(self) -> Self {
+        Member { life: true, ..self }
     }
 
     const fn required(self) -> Self {

@@ -253,7 +253,7 @@ impl Hooks {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IdlePolicy {
-    /// Seconds without traffic until it is suspended, 60..=28800.
+    /// Seconds without traffic until it is suspended, 60..=28800 unless the server allows more.
     pub max_idle_duration_seconds: u32,
     /// Seconds suspended until it is terminated, 0 or more.
     pub suspended_duration_seconds: u32,

@@ -50,7 +50,7 @@ pub struct RunMicrovmInput {
     pub logging: Option<Logging>,
     /// Body of the `/run` hook, at most 4096 characters.
     pub run_hook_payload: Option<Sensitive<String>>,
-    /// Life in seconds, suspended time included, 1..=28800; absent: 28800.
+    /// Life in seconds, suspended time included, 1..=28800 unless the server allows more; absent: the most.
     pub maximum_duration_in_seconds: Option<u32>,
     /// Makes repeats safe.
     pub client_token: Option<String>,
@@ -74,7 +74,7 @@ pub struct Microvm {
     pub execution_role_arn: Option<RoleArn>,
     /// As asked for.
     pub idle_policy: Option<IdlePolicy>,
-    /// Life in seconds, resolved.
+    /// Life in seconds, resolved; 2147483647 when it has no end of its own.
     pub maximum_duration_in_seconds: u32,
     /// When the launch was accepted.
     pub started_at: Timestamp,

@@ -2,19 +2,14 @@
 
 use std::collections::HashMap;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use api::sigv4::percent;
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use serde_json::Value;
 
-use super::{Answer, Client, Signed};
+use super::{Client, ndjson::Ndjson};
 
 /// Path of the endpoint. Its requests are signed for `lambda`.
 const PATH: &str = "/hearth/v1/logs";
-/// Longest line of an answer, bytes; the server's lines are far shorter.
-const MAX_LINE: usize = 4 << 20;
 
 /// Which streams of a log group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,10 +42,7 @@ pub struct Tail {
 /// An open answer.
 pub struct Lines<'a> {
     tail: &'a mut Tail,
-    body: Incoming,
-    buffer: BytesMut,
-    ended: bool,
-    _answer: super::Connection,
+    lines: Ndjson,
 }
 
 impl Tail {
@@ -63,15 +55,7 @@ impl Tail {
         if follow {
             query.push_str("&follow=true");
         }
-        let signed = Signed { service: "lambda", method: "GET", path: PATH, query: &query };
-        let answer = client.send(signed, Bytes::new()).await?;
-        if !answer.response.status().is_success() {
-            answer.success().await?;
-            bail!("the server did not give the log");
-        }
-        let Answer { response, connection } = answer;
-        let body = response.into_body();
-        Ok(Lines { tail: self, body, buffer: BytesMut::new(), ended: false, _answer: connection })
+        Ok(Lines { tail: self, lines: client.lines(PATH, &query).await? })
     }
 
     /// Is it new?
@@ -93,46 +77,24 @@ impl Tail {
 impl Lines<'_> {
     /// The next line that was not seen before; `None` at the end. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Result<Option<Line>> {
-        loop {
-            while let Some(text) = self.split()? {
-                if let Some(line) = parse(&text)?.filter(|line| self.tail.take(line)) {
-                    return Ok(Some(line));
-                }
-            }
-            if self.ended {
-                return Ok(None);
-            }
-            match self.body.frame().await.transpose().context("the log broke off")? {
-                Some(frame) => self.buffer.extend(frame.into_data().into_iter().flatten()),
-                None => self.ended = true,
+        while let Some(json) = self.lines.next().await? {
+            let line = read(&json)?;
+            if self.tail.take(&line) {
+                return Ok(Some(line));
             }
         }
-    }
-
-    /// Takes one line out of the buffer, the last one also without its end.
-    fn split(&mut self) -> Result<Option<BytesMut>> {
-        match self.buffer.iter().position(|byte| *byte == b'\n') {
-            Some(end) => Ok(Some(self.buffer.split_to(end + 1))),
-            None if self.buffer.len() > MAX_LINE => bail!("the server sent a line of more than {MAX_LINE} bytes"),
-            None if self.ended && !self.buffer.is_empty() => Ok(Some(self.buffer.split())),
-            None => Ok(None),
-        }
+        Ok(None)
     }
 }
 
-/// One line of the answer; empty ones keep the connection alive.
-fn parse(text: &[u8]) -> Result<Option<Line>> {
-    if text.trim_ascii().is_empty() {
-        return Ok(None);
-    }
-    let json: Value = serde_json::from_slice(text).context("the server sent a log line that is no JSON")?;
+fn read(json: &Value) -> Result<Line> {
     let word = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
-    Ok(Some(Line {
+    Ok(Line {
         number: json["n"].as_u64().context("the server sent a log line without number")?,
         time: json["t"].as_i64().unwrap_or_default(),
         stream: word("s"),
         message: word("m"),
-    }))
+    })
 }
 
 #[cfg(test)]
@@ -140,12 +102,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_and_keep_alives() {
-        let line = parse(br#"{"n":3,"t":5,"m":"hello","s":"build/1.0/x"}"#).unwrap().unwrap();
+    fn lines_have_a_number() {
+        let line = read(&serde_json::json!({"n": 3, "t": 5, "m": "hello", "s": "build/1.0/x"})).unwrap();
         assert_eq!(line, Line { number: 3, time: 5, stream: "build/1.0/x".into(), message: "hello".into() });
-        assert_eq!(parse(b" \n").unwrap(), None);
-        assert!(parse(b"{").is_err());
-        assert!(parse(b"{}").is_err());
+        assert!(read(&serde_json::json!({})).is_err());
     }
 
     #[test]

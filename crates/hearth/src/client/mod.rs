@@ -3,9 +3,11 @@
 
 mod connection;
 mod endpoint;
+pub mod events;
 mod keys;
 pub mod log;
 mod names;
+mod ndjson;
 mod ready;
 mod wait;
 

@@ -3,10 +3,12 @@
 mod age;
 mod quote;
 mod table;
+mod units;
 
 pub use age::age;
 pub use quote::quote;
 pub use table::Table;
+pub use units::{size, span};
 
 /// One line of it: control characters, line ends among them, become spaces.
 pub fn one_line(text: &str) -> String {

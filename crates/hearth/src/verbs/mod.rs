@@ -6,6 +6,7 @@ pub mod check;
 pub mod curl;
 pub mod doctor;
 pub mod env;
+pub mod events;
 pub mod keys;
 pub mod logs;
 pub mod ls;

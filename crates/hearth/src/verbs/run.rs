@@ -21,7 +21,7 @@ pub struct Run {
     /// Version of the image [default: the latest active one]
     #[arg(long, value_name = "VERSION")]
     image_version: Option<ImageVersion>,
-    /// Suspend it after so many seconds without traffic, 60 to 28800 [default: never]
+    /// Suspend it after so many seconds without traffic, 60 to 28800 (or what limits.microvm_seconds of the server says) [default: never]
     #[arg(long, value_name = "SECONDS")]
     idle: Option<u32>,
     /// Terminate it after so many seconds suspended
@@ -30,7 +30,7 @@ pub struct Run {
     /// Do not let a request wake it
     #[arg(long, requires = "idle")]
     no_auto_resume: bool,
-    /// Terminate it after so many seconds in all, 1 to 28800 [default: 28800]
+    /// Terminate it after so many seconds in all, 1 to 28800 (or what limits.microvm_seconds of the server says) [default: the most]
     #[arg(long, value_name = "SECONDS")]
     maximum_duration: Option<u32>,
     /// Body of the /run hook, or @FILE with it

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     Edge,
     answer::{self, Body, Protocol, Refusal},
-    journal, keys, lambda, logs, sts,
+    events, journal, keys, lambda, logs, sts,
 };
 
 /// The head of a request, as its signature covers it.
@@ -60,7 +60,8 @@ enum Service {
 }
 
 /// Paths of Lambda's operations start with the version of its API; no bucket name does, for they have no such form.
-const LAMBDA_PATHS: [&str; 5] = [journal::PATH, keys::PATH, "/2025-09-09/", "/2026-04-04/", "/2017-03-31/"];
+const LAMBDA_PATHS: [&str; 6] =
+    [journal::PATH, events::PATH, keys::PATH, "/2025-09-09/", "/2026-04-04/", "/2017-03-31/"];
 
 /// A signature says what it is for. Without a readable one, the path tells who should refuse the request: S3 takes what
 /// nobody else claims, for it has forms of its own (signature version 2, browser uploads).
@@ -91,6 +92,9 @@ pub(super) async fn answer(edge: Arc<Edge>, tasks: &TaskTracker, request: Reques
         Service::S3 => return edge.s3.handle(request).await,
         Service::Lambda if head.path == journal::PATH => {
             (Protocol::RestJson, journal::call(&edge, id, &head, presented, request.into_body()).await)
+        }
+        Service::Lambda if head.path.starts_with(events::PATH) => {
+            (Protocol::RestJson, events::call(&edge, id, &head, presented, request.into_body()).await)
         }
         Service::Lambda if head.path.starts_with(keys::PATH) => {
             (Protocol::RestJson, keys::call(&edge, tasks, id, &head, presented, request.into_body()).await)

@@ -15,6 +15,7 @@ use http::{Response, header};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use serde::Serialize;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
@@ -40,7 +41,8 @@ pub(super) async fn call(
     let (caller, _) = gate::admit(edge, id, head, presented, expected, body).await?;
     let query = Query::read(&head.query)?;
     logs::authorize(&caller, &edge.region, "logs:FilterLogEvents", &query.group, "")?;
-    let reader = Reader { logs: edge.logs.clone(), account: caller.account, query, cursor: Cursor::default() };
+    let (logs, stop) = (edge.logs.clone(), edge.stop.clone());
+    let reader = Reader { logs, account: caller.account, query, cursor: Cursor::default(), stop };
     let lines = stream::unfold(reader, |mut reader| async move {
         let chunk = reader.next().await?;
         Some((Ok::<_, Infallible>(Frame::data(chunk)), reader))
@@ -96,6 +98,7 @@ struct Reader {
     account: AccountId,
     query: Query,
     cursor: Cursor,
+    stop: CancellationToken,
 }
 
 impl Reader {
@@ -135,7 +138,10 @@ impl Reader {
             if !self.query.follow {
                 return None;
             }
-            changes.changed().await.ok()?;
+            tokio::select! {
+                changed = changes.changed() => changed.ok()?,
+                () = self.stop.cancelled() => return None,
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ use api::{
     ApiError, Operation, Service,
     operations::Labels,
     request,
+    schema::bounds::Longest,
     sigv4::{Authorization, Expected, SignatureError},
 };
 use bytes::Bytes;
@@ -41,7 +42,8 @@ pub(super) async fn call(
     if let Some(throttle) = &edge.throttle {
         throttle.admit(&caller.account, operation).map_err(named)?;
     }
-    let call = Call { operations: Arc::clone(&edge.operations), caller, labels, query: head.query.clone(), body };
+    let (operations, longest, query) = (Arc::clone(&edge.operations), edge.longest, head.query.clone());
+    let call = Call { operations, longest, caller, labels, query, body };
     let span = tracing::info_span!("operation", %operation, request_id = %id);
     // In a task of its own: it ends even if the client goes away, and a panic ends only it.
     let ended = tasks.spawn(call.perform(operation).instrument(span)).await;
@@ -56,6 +58,7 @@ pub(super) async fn call(
 
 struct Call {
     operations: Arc<dyn Operations>,
+    longest: Longest,
     caller: Caller,
     labels: Labels,
     query: String,
@@ -65,12 +68,12 @@ struct Call {
 impl Call {
     /// One arm per operation: decode, do, encode.
     async fn perform(self, operation: Operation) -> Result<Vec<u8>, ApiError> {
-        let Call { operations, caller, labels, query, body } = self;
+        let Call { operations, longest, caller, labels, query, body } = self;
         macro_rules! perform {
             ($($variant:ident => $method:ident,)+) => {
                 match operation {
                     $(Operation::$variant => {
-                        let input = request::decode(labels, &query, &body)?;
+                        let input = request::decode(longest, labels, &query, &body)?;
                         encode(&caller, operations.$method(&caller, input).await?)
                     })+
                 }

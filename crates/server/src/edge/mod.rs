@@ -6,6 +6,7 @@
 //!     lambda.rs     route -> decode -> Operations          REST-JSON
 //!     sts.rs        GetCallerIdentity, GetSessionToken     query, XML
 //!     journal.rs    hearth's own: log lines                JSON
+//!     events.rs     hearth's own: what happened            JSON
 //!     keys.rs       hearth's own: access keys              JSON
 //!     logs.rs       CloudWatch Logs' reading side          JSON 1.1
 //!     s3/           s3s over a directory, same keys        XML
@@ -17,6 +18,7 @@
 
 mod answer;
 mod dispatch;
+mod events;
 mod gate;
 pub mod identity;
 mod journal;
@@ -30,8 +32,9 @@ mod throttle;
 
 use std::sync::Arc;
 
-use api::{AccountId, ApiError, Region, Sensitive, sigv4::SignatureError};
+use api::{AccountId, ApiError, Region, Sensitive, schema::bounds::Longest, sigv4::SignatureError};
 use async_trait::async_trait;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub use identity::{Identity, User};
@@ -52,6 +55,12 @@ pub struct Edge {
     pub region: Region,
     /// What `logs` and `/hearth/v1/logs` read.
     pub logs: Arc<crate::logs::Logs>,
+    /// What `/hearth/v1/events` reads.
+    pub store: crate::Store,
+    /// Ends answers that go on for ever when the server ends.
+    pub stop: CancellationToken,
+    /// What requests are held to.
+    pub longest: Longest,
     /// How fast each account may go; `None`: as fast as it likes.
     pub throttle: Option<Throttle>,
 }

@@ -19,7 +19,7 @@ use crate::{
     logs::{Stream, group_of},
     microvms::guest::{Guest, GuestError, identity},
     shared::{Boot, now, remove_dir},
-    store::{ImageRecord, StoreError, VersionRecord},
+    store::{ImageEvent, ImageRecord, StoreError, VersionRecord},
 };
 
 /// Without a `/ready` hook, how long an application has to open one of its EXPOSEd ports before it is frozen anyway.
@@ -97,7 +97,7 @@ impl Images {
         let Some(mut version) = store.version(image.id, image.newest).await? else { return Ok(None) };
         version.build.progress = Progress::InProgress;
         version.updated_at = Timestamp::from_millis(now());
-        store.update_image(&image, &version).await?;
+        store.update_image(&image, &version, ImageEvent::BuildBegan).await?;
         Ok(Some((image, version)))
     }
 
@@ -106,28 +106,28 @@ impl Images {
         let store = &self.shared.store;
         let Some(mut image) = store.image(arn).await? else { return Ok(()) };
         let Some(mut version) = store.version(image.id, image.newest).await? else { return Ok(()) };
-        let input = match outcome {
+        let (input, event) = match outcome {
             Ok(sealed) => {
                 version.build.progress = Progress::Successful;
                 version.build.snapshot = Some(sealed.snapshot);
                 version.status = ImageVersionStatus::Active;
                 version.events = sealed.events;
                 image.latest_active = Some(version.version);
-                Input::BuildSucceeded
+                (Input::BuildSucceeded, ImageEvent::BuildSucceeded)
             }
             Err(failure) => {
                 version.build.progress = Progress::Failed;
                 version.build.reason = Some(failure.reason);
                 version.build.snapshot = failure.snapshot;
                 image.latest_failed = Some(version.version);
-                Input::BuildFailed
+                (Input::BuildFailed, ImageEvent::BuildFailed)
             }
         };
         let Ok(state) = image.state.step(input) else { return Ok(()) };
         image.state = state;
         version.updated_at = Timestamp::from_millis(now());
         image.updated_at = version.updated_at;
-        store.update_image(&image, &version).await?;
+        store.update_image(&image, &version, event).await?;
         tracing::info!(image = %arn, version = %version.version, state = %image.state(), "build ended");
         Ok(())
     }

@@ -251,7 +251,7 @@ impl Images {
         crash::point("delete image: files removed");
         let _writer = self.writer.lock().await;
         let forgotten = match removed {
-            Ok(()) => self.shared.store.delete_image(image.id).await.map_err(|error| error.to_string()),
+            Ok(()) => self.shared.store.delete_image(&image).await.map_err(|error| error.to_string()),
             Err(error) => Err(error),
         };
         if let Err(error) = forgotten {

@@ -10,7 +10,7 @@ use crate::{
     edge::Caller,
     failure::internal,
     shared::{now, remove_dir},
-    store::{ImageRecord, VersionRecord},
+    store::{ImageEvent, ImageRecord, VersionRecord},
     tokens::{self, List},
 };
 
@@ -51,7 +51,11 @@ impl Images {
             version.updated_at = Timestamp::from_millis(now());
             image.updated_at = version.updated_at;
             self.point(&mut image, &version).await?;
-            self.shared.store.update_image(&image, &version).await.map_err(internal)?;
+            let event = match version.status {
+                ImageVersionStatus::Active => ImageEvent::Activated,
+                ImageVersionStatus::Inactive => ImageEvent::Deactivated,
+            };
+            self.shared.store.update_image(&image, &version, event).await.map_err(internal)?;
         }
         Ok(version.view(&image))
     }
@@ -102,7 +106,7 @@ impl Images {
             crash::point("delete version: files removed");
             let Ok(state) = image.state.step(Input::VersionDeleted) else { return Ok(()) };
             (image.state, image.updated_at) = (state, Timestamp::from_millis(now()));
-            store.delete_version(&image, version.version).await.map_err(text)?;
+            store.delete_version(&image, version).await.map_err(text)?;
         }
         Ok(())
     }

@@ -11,12 +11,13 @@ use engine::agent::Agent;
 use lifecycle::{
     Millis,
     microvms::{Input, Refusal, Step},
+    usage::Snapshot,
 };
 use tokio::sync::{Mutex, watch};
 
 use crate::{
     shared::now,
-    store::{MicrovmRecord, Store, StoreError},
+    store::{MicrovmRecord, Store, StoreError, Transition},
 };
 
 /// See the module.
@@ -70,7 +71,8 @@ impl Cell {
         let Step::Changed(life) = before.life.step(&input, at)? else { return Ok(before) };
         let mut next = MicrovmRecord { life, ..(*before).clone() };
         also(&mut next);
-        store.advance_microvm(&next, before.life.generation, Some(&input), at).await?;
+        let transition = Transition { input: &input, at, snapshot: moved(&before, &next, &input) };
+        store.advance_microvm(&next, before.life.generation, Some(transition)).await?;
         tracing::info!(microvm = %next.id, from = %before.state(), to = %next.state(), ?input, "microVM changed");
         Ok(self.publish(next))
     }
@@ -84,7 +86,7 @@ impl Cell {
         let _writer = self.writer.lock().await;
         let mut next = (*self.record()).clone();
         change(&mut next);
-        store.advance_microvm(&next, next.life.generation, None, now()).await?;
+        store.advance_microvm(&next, next.life.generation, None).await?;
         Ok(self.publish(next))
     }
 
@@ -123,4 +125,11 @@ impl Cell {
     pub fn gate(&self) -> watch::Receiver<Option<Agent>> {
         self.agent.subscribe()
     }
+}
+
+/// The snapshot that a transition was restored from, or wrote.
+fn moved(before: &MicrovmRecord, next: &MicrovmRecord, input: &Input) -> Option<Snapshot> {
+    let woke = matches!(input, Input::Started | Input::Resumed);
+    let slept = next.saved_dir.is_some() && next.saved_dir != before.saved_dir;
+    next.snapshot.filter(|_| woke || slept)
 }

@@ -169,7 +169,9 @@ impl Driver {
                 },
             }
         }
-        Some(Input::Lost(ENDED.into()))
+        // A machine that ends takes its channel along first, and its process is gone soon after.
+        let ended = tokio::time::timeout(LAST_WORD, machine.wait()).await;
+        Some(ended.map_or_else(|_| Input::Lost(ENDED.into()), lost))
     }
 
     /// Applies an input; a refusal means that something else came first, which is fine. After a failure of the store it takes
@@ -334,11 +336,9 @@ impl Driver {
         }
         crash::point("recover: machine ended, its new checkpoint counts");
         let dir = self.checkpoint_dir(record);
-        self.apply(Input::ResumeFailed("The MicroVM could not be resumed.".into()), |record| {
-            record.machine = None;
-            record.saved_dir = Some(dir);
-        })
-        .await;
+        let snapshot = super::suspend::measured(&dir).await;
+        let why = Input::ResumeFailed("The MicroVM could not be resumed.".into());
+        self.apply(why, |record| record.lie_down(dir, snapshot)).await;
     }
 
     /// Where the checkpoint of this suspend (or failed resume) goes: named by the generation, so that each is new. It

@@ -37,14 +37,12 @@ use crate::{
     edge::Caller,
     failure::internal,
     shared::{Shared, now},
-    store::{Accepted, Claim, Ingress, MicrovmRecord, Page},
+    store::{Accepted, Claim, Ingress, MicrovmRecord, Page, snapshot_of},
     tokens::{self, List},
 };
 
 /// Endpoints of terminated microVMs that still answer with 502 after a restart.
 const PAST_ENDPOINTS: u32 = 10_000;
-/// Life in milliseconds when the caller does not say (spec 5.4).
-const DEFAULT_LIFETIME_SECONDS: u32 = 28_800;
 
 /// All microVMs of a server.
 pub struct Microvms {
@@ -151,6 +149,7 @@ impl Microvms {
             caller.authorize("lambda:PassNetworkConnector", connector)?;
         }
         check_egress(store, &self.shared.home(&caller.account), &egress_connectors).await?;
+        let lifetime = self.shared.config.file.limits.microvm_seconds.of(input.maximum_duration_in_seconds);
         let record = MicrovmRecord {
             id: MicrovmId::new(Uuid::new_v4()),
             account: caller.account.clone(),
@@ -168,9 +167,10 @@ impl Microvms {
             egress_connectors,
             logging: input.logging.or(version.configuration.logging),
             run_hook_payload: input.run_hook_payload,
-            life: Microvm::accepted(policy(input.idle_policy, input.maximum_duration_in_seconds), now()),
+            life: Microvm::accepted(policy(input.idle_policy, lifetime), now()),
             machine: None,
             saved_dir: None,
+            snapshot: version.build.snapshot.map(snapshot_of),
         };
         let limits = self.shared.config.limits();
         match store.insert_microvm(&record, claim.as_ref(), limits.as_ref()).await.map_err(internal)? {
@@ -289,7 +289,7 @@ fn policy(idle: Option<api::IdlePolicy>, lifetime_seconds: Option<u32>) -> Polic
         idle: idle.map(|policy| millis(policy.max_idle_duration_seconds)),
         suspended: idle.map(|policy| millis(policy.suspended_duration_seconds)),
         auto_resume: idle.is_some_and(|policy| policy.auto_resume_enabled),
-        lifetime: millis(lifetime_seconds.unwrap_or(DEFAULT_LIFETIME_SECONDS)),
+        lifetime: lifetime_seconds.map(millis),
     }
 }
 

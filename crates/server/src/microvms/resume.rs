@@ -1,9 +1,9 @@
 //! SUSPENDED and wanted back: restore the checkpoint, make it current, `/resume`.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use engine::RestoreSpec;
-use lifecycle::microvms::Input;
+use lifecycle::{microvms::Input, usage::Snapshot};
 
 use super::{
     driver::{Driver, ENDED, Live, Unwell},
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     hooks::Hook,
-    shared::{now, outside, remove_dir},
+    shared::{outside, remove_dir},
     store::MicrovmRecord,
 };
 
@@ -60,7 +60,7 @@ impl Driver {
         };
         let machine_dir = self.shared.microvm_dir(record.id);
         let told = |error: &dyn std::fmt::Display| tracing::error!(microvm = %record.id, %error, "a resume failed");
-        let asleep = Duration::from_millis(u64::try_from(now() - record.life.since).unwrap_or(0));
+        let asleep = since_saved(&saved_dir).await;
         let (image_dir, saved) = (record.image_dir.clone(), Some(saved_dir.clone()));
         let spec = RestoreSpec { image_dir, machine_dir, saved_dir: saved, asleep };
         let machine = self.shared.engine.restore(spec).await.map_err(|error| {
@@ -95,9 +95,9 @@ impl Driver {
                     GuestError::Agent(_) => "its guest did not answer".into(),
                 };
                 // Its disk has moved on, so it is frozen anew; only a machine that is gone is lost.
-                let frozen = self.freeze(record, machine.as_ref()).await;
-                self.asleep_again(record, frozen.is_ok(), format!("The MicroVM could not be resumed: {why}.")).await;
-                if frozen.is_err() {
+                let frozen = self.freeze(record, machine.as_ref()).await.ok();
+                self.asleep_again(record, frozen, format!("The MicroVM could not be resumed: {why}.")).await;
+                if frozen.is_none() {
                     let _ = machine.kill().await;
                 }
                 Ok(None)
@@ -112,20 +112,24 @@ impl Driver {
     }
 
     async fn back_to_sleep(&mut self, record: &MicrovmRecord, live: Live, reason: String) {
-        let frozen = self.checkpoint(record, live).await;
-        self.asleep_again(record, frozen.is_ok(), reason).await;
+        let frozen = self.checkpoint(record, live).await.ok();
+        self.asleep_again(record, frozen, reason).await;
     }
 
     /// It sleeps on, from its new checkpoint; without one it is lost.
-    async fn asleep_again(&self, record: &MicrovmRecord, frozen: bool, reason: String) {
-        if !frozen {
-            return self.apply(Input::Lost(reason), |_| {}).await;
+    async fn asleep_again(&self, record: &MicrovmRecord, frozen: Option<Snapshot>, reason: String) {
+        match frozen {
+            Some(snapshot) => {
+                let dir = self.checkpoint_dir(record);
+                self.apply(Input::ResumeFailed(reason), |record| record.lie_down(dir, snapshot)).await;
+            }
+            None => self.apply(Input::Lost(reason), |_| {}).await,
         }
-        let dir = self.checkpoint_dir(record);
-        self.apply(Input::ResumeFailed(reason), |record| {
-            record.machine = None;
-            record.saved_dir = Some(dir);
-        })
-        .await;
     }
+}
+
+/// How long ago a checkpoint was made; nothing where that cannot be told, or the host's clock was set back since.
+async fn since_saved(dir: &Path) -> Duration {
+    let metadata = tokio::fs::metadata(dir).await;
+    metadata.and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok()).unwrap_or_default()
 }

@@ -1,7 +1,9 @@
 //! SUSPENDING: `/suspend`, let go of the guest, checkpoint, no process.
 
+use std::{os::unix::fs::MetadataExt, path::Path};
+
 use engine::{EngineError, Machine};
-use lifecycle::microvms::Input;
+use lifecycle::{microvms::Input, usage::Snapshot};
 
 use super::driver::{Driver, ENDED, Live, Unwell};
 use crate::{
@@ -9,6 +11,9 @@ use crate::{
     shared::{outside, remove_dir},
     store::MicrovmRecord,
 };
+
+/// The disk of a microVM in its directory.
+const DISK: &str = "disk.qcow2";
 
 impl Driver {
     /// Puts the microVM to sleep. A failed hook leaves it awake, with the reason on record (spec 16, item 9).
@@ -23,7 +28,8 @@ impl Driver {
                 return;
             }
             crash::point("suspend: earlier machine ended");
-            self.asleep(&record).await;
+            let snapshot = measured(&dir).await;
+            self.asleep(&record, snapshot).await;
             return;
         }
         let Some(live) = self.live.take() else {
@@ -41,7 +47,7 @@ impl Driver {
             return;
         }
         match self.checkpoint(&record, live).await {
-            Ok(()) => self.asleep(&record).await,
+            Ok(snapshot) => self.asleep(&record, snapshot).await,
             Err(why) => {
                 self.apply(Input::SuspendRefused(format!("The MicroVM could not be suspended: {why}.")), |_| {}).await
             }
@@ -60,7 +66,7 @@ impl Driver {
     }
 
     /// Freezes the machine into its checkpoint directory and ends it. On failure the machine runs on, and `live` is back.
-    pub(super) async fn checkpoint(&mut self, record: &MicrovmRecord, live: Live) -> Result<(), String> {
+    pub(super) async fn checkpoint(&mut self, record: &MicrovmRecord, live: Live) -> Result<Snapshot, String> {
         self.cell.close_gate();
         let Live { machine, guest } = live;
         if let Err(error) = guest.agent.quiesce().await {
@@ -69,7 +75,7 @@ impl Driver {
         guest.release().await;
         crash::point("checkpoint: guest released");
         match self.freeze(record, machine.as_ref()).await {
-            Ok(()) => Ok(()),
+            Ok(snapshot) => Ok(snapshot),
             Err(error) => {
                 self.wake_up_again(record, machine, &self.checkpoint_dir(record)).await;
                 Err(outside(&error))
@@ -78,7 +84,7 @@ impl Driver {
     }
 
     /// Stops the machine where it stands, writes its checkpoint and ends it. On failure it is still there.
-    pub(super) async fn freeze(&self, record: &MicrovmRecord, machine: &dyn Machine) -> Result<(), EngineError> {
+    pub(super) async fn freeze(&self, record: &MicrovmRecord, machine: &dyn Machine) -> Result<Snapshot, EngineError> {
         let saved = async {
             machine.pause().await?;
             crash::point("checkpoint: machine paused");
@@ -94,7 +100,7 @@ impl Driver {
             tracing::error!(microvm = %record.id, %error, "its machine could not be ended");
         }
         crash::point("checkpoint: machine ended");
-        Ok(())
+        Ok(Snapshot { memory_bytes: saved.memory_bytes, disk_bytes: saved.disk_bytes })
     }
 
     async fn wake_up_again(&mut self, record: &MicrovmRecord, machine: Box<dyn Machine>, dir: &std::path::Path) {
@@ -112,12 +118,21 @@ impl Driver {
         }
     }
 
-    async fn asleep(&self, record: &MicrovmRecord) {
+    async fn asleep(&self, record: &MicrovmRecord, snapshot: Snapshot) {
         let dir = self.checkpoint_dir(record);
-        self.apply(Input::Suspended, |record| {
-            record.machine = None;
-            record.saved_dir = Some(dir);
-        })
-        .await;
+        self.apply(Input::Suspended, |record| record.lie_down(dir, snapshot)).await;
     }
+}
+
+/// The size of a checkpoint whose server was killed before it could say: what its files take on the disk, device state
+/// included, and the disk beside it. What cannot be read counts for nothing.
+pub(super) async fn measured(dir: &Path) -> Snapshot {
+    let (dir, disk) = (dir.to_owned(), dir.with_file_name(DISK));
+    let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |metadata| metadata.blocks() * 512);
+    let measure = move || {
+        let entries = std::fs::read_dir(&dir).into_iter().flatten().flatten();
+        let memory_bytes = entries.map(|entry| bytes(&entry.path())).sum();
+        Snapshot { memory_bytes, disk_bytes: bytes(&disk) }
+    };
+    tokio::task::spawn_blocking(measure).await.unwrap_or_default()
 }

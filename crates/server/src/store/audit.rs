@@ -2,11 +2,13 @@
 
 use super::{Store, StoreError};
 
-/// Each gives the id of what is at odds.
-const QUERIES: [(&str, &str); 3] = [
+/// Each gives the id of what is at odds. Rows of a microVM that is over may be going, the oldest first (`retention.rs`).
+const QUERIES: [(&str, &str); 5] = [
     (
         "microVM: its events do not add up to its generation",
-        "SELECT id FROM microvms WHERE generation <> 1 + (SELECT COUNT(*) FROM events WHERE microvm = id)",
+        "SELECT id FROM microvms LEFT JOIN (SELECT resource, COUNT(*) AS count, MIN(generation) AS first,
+             MAX(generation) AS last FROM history WHERE kind = 'microvm' GROUP BY resource) ON resource = id
+         WHERE last IS NOT generation OR count <> last - first + 1 OR (first <> 1 AND state <> 'TERMINATED')",
     ),
     (
         "microVM: it has a client token and no record",
@@ -14,7 +16,14 @@ const QUERIES: [(&str, &str); 3] = [
     ),
     (
         "microVM: it has events and no record",
-        "SELECT DISTINCT microvm FROM events WHERE microvm NOT IN (SELECT id FROM microvms)",
+        "SELECT DISTINCT resource FROM history WHERE kind = 'microvm' AND resource NOT IN (SELECT id FROM microvms)",
+    ),
+    ("image: it has no events", "SELECT arn FROM images WHERE arn NOT IN (SELECT resource FROM history)"),
+    (
+        "image: its last event and its record disagree about its end",
+        "SELECT resource FROM history AS this WHERE kind = 'image'
+         AND n = (SELECT MAX(n) FROM history WHERE resource = this.resource)
+         AND (what = 'Deleted') = (resource IN (SELECT arn FROM images))",
     ),
 ];
 

@@ -8,8 +8,8 @@ use lifecycle::images::{Progress, State};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Accepted, Claim, Page, Store, StoreError, decode};
-use crate::config::Limits;
+use super::{Accepted, Claim, ImageEvent, Page, Store, StoreError, decode, history::Entry};
+use crate::{config::Limits, shared::now};
 
 /// All that is known of an image, but for its versions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,8 +136,11 @@ impl Store {
                 return Ok(Accepted::OverQuota(quota));
             }
         }
+        let entry = Entry::of_image(image, Some(version), ImageEvent::Created, image.created_at.as_millis());
+        let n = entry.write(&mut transaction).await?;
         crash::point("store: image inserted");
         transaction.commit().await?;
+        self.news.tell(&image.account, n);
         crash::point("store: image inserted, durable");
         Ok(Accepted::New)
     }
@@ -165,24 +168,35 @@ impl Store {
                 return Ok(Accepted::OverQuota(quota));
             }
         }
+        let entry = Entry::of_image(image, Some(version), ImageEvent::Updated, version.created_at.as_millis());
+        let n = entry.write(&mut transaction).await?;
         crash::point("store: version inserted");
         transaction.commit().await?;
+        self.news.tell(&image.account, n);
         crash::point("store: version inserted, durable");
         Ok(Accepted::New)
     }
 
-    /// Writes an image and one of its versions together.
-    pub async fn update_image(&self, image: &ImageRecord, version: &VersionRecord) -> Result<(), StoreError> {
+    /// Writes an image and one of its versions together, and what happened to them.
+    pub async fn update_image(
+        &self,
+        image: &ImageRecord,
+        version: &VersionRecord,
+        event: ImageEvent,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         put_image(&mut transaction, image).await?;
         put_version(&mut transaction, image.id, version).await?;
+        let entry = Entry::of_image(image, Some(version), event, version.updated_at.as_millis());
+        let n = entry.write(&mut transaction).await?;
         crash::point("store: image changed");
         transaction.commit().await?;
+        self.news.tell(&image.account, n);
         crash::point("store: image changed, durable");
         Ok(())
     }
 
-    /// Writes an image alone.
+    /// Writes an image alone, for what is no transition: its tags.
     pub async fn put_image(&self, image: &ImageRecord) -> Result<(), StoreError> {
         let mut connection = self.pool.acquire().await?;
         put_image(&mut connection, image).await?;
@@ -208,30 +222,45 @@ impl Store {
         if let Some(version) = version {
             put_version(&mut transaction, image.id, version).await?;
         }
+        let event = version.map_or(ImageEvent::Deleting, |_| ImageEvent::VersionDeleting);
+        let entry = Entry::of_image(image, version, event, image.updated_at.as_millis());
+        let n = entry.write(&mut transaction).await?;
         crash::point("store: image retired");
         transaction.commit().await?;
+        self.news.tell(&image.account, n);
         crash::point("store: image retired, durable");
         Ok(true)
     }
 
     /// Writes an image and forgets one of its versions.
-    pub async fn delete_version(&self, image: &ImageRecord, version: ImageVersion) -> Result<(), StoreError> {
+    pub async fn delete_version(&self, image: &ImageRecord, version: &VersionRecord) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         put_image(&mut transaction, image).await?;
         sqlx::query("DELETE FROM versions WHERE image = ? AND number = ?")
             .bind(image.id.to_string())
-            .bind(i64::from(version.major()))
+            .bind(i64::from(version.version.major()))
             .execute(&mut *transaction)
             .await?;
+        let entry = Entry::of_image(image, Some(version), ImageEvent::VersionDeleted, image.updated_at.as_millis());
+        let n = entry.write(&mut transaction).await?;
         crash::point("store: version deleted");
         transaction.commit().await?;
+        self.news.tell(&image.account, n);
         crash::point("store: version deleted, durable");
         Ok(())
     }
 
     /// Forgets an image and its versions.
-    pub async fn delete_image(&self, id: Uuid) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM images WHERE id = ?").bind(id.to_string()).execute(&self.pool).await?;
+    pub async fn delete_image(&self, image: &ImageRecord) -> Result<(), StoreError> {
+        let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let sql = "DELETE FROM images WHERE id = ?";
+        let done = sqlx::query(sql).bind(image.id.to_string()).execute(&mut *transaction).await?;
+        if done.rows_affected() == 0 {
+            return Ok(());
+        }
+        let n = Entry::of_image(image, None, ImageEvent::Deleted, now()).write(&mut transaction).await?;
+        transaction.commit().await?;
+        self.news.tell(&image.account, n);
         crash::point("store: image forgotten");
         Ok(())
     }

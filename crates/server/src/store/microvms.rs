@@ -4,14 +4,22 @@ use std::{collections::HashMap, path::PathBuf};
 
 use api::{
     AccountId, ConnectorArn, Hooks, IdlePolicy, ImageArn, ImageVersion, Logging, MicrovmId, MicrovmState, RoleArn,
-    Sensitive, Timestamp,
+    Sensitive, Timestamp, schema::bounds::Longest,
 };
 use engine::MachineRecord;
-use lifecycle::microvms::{Input, Microvm, State};
+use lifecycle::{
+    Millis,
+    microvms::{Input, Microvm, State},
+    usage::Snapshot,
+};
 use serde::{Deserialize, Serialize};
 
-use super::{Accepted, Claim, Page, Store, StoreError, decode};
+use super::{ACCEPTED, Accepted, Claim, Page, Store, StoreError, decode, history::Entry};
 use crate::config::Limits;
+
+/// `maximumDurationInSeconds` of a microVM without an end of its own: the member is there in every answer, so that typed clients
+/// read it, and it holds the longest life that the model's integer can say (68 years).
+const ENDLESS: u32 = Longest::ANY.get();
 
 /// What traffic a microVM takes, decided at launch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +72,21 @@ pub struct MicrovmRecord {
     pub machine: Option<MachineRecord>,
     /// Its checkpoint, while that is what it would be restored from.
     pub saved_dir: Option<PathBuf>,
+    /// Size of what it was last restored from or saved into: the image's, then its newest checkpoint's. Records of an older
+    /// hearth do not say.
+    #[serde(default)]
+    pub snapshot: Option<Snapshot>,
+}
+
+/// A transition that is to be written with its record.
+#[derive(Debug, Clone, Copy)]
+pub struct Transition<'a> {
+    /// What happened.
+    pub input: &'a Input,
+    /// When.
+    pub at: Millis,
+    /// The snapshot that it wrote or was restored from.
+    pub snapshot: Option<Snapshot>,
 }
 
 impl MicrovmRecord {
@@ -84,6 +107,11 @@ impl MicrovmRecord {
         label(&self.endpoint)
     }
 
+    /// It sleeps on that checkpoint from now on.
+    pub fn lie_down(&mut self, dir: PathBuf, snapshot: Snapshot) {
+        (self.machine, self.saved_dir, self.snapshot) = (None, Some(dir), Some(snapshot));
+    }
+
     /// As `GetMicrovm` shows it.
     pub fn view(&self, endpoint: String) -> api::Microvm {
         api::Microvm {
@@ -94,7 +122,7 @@ impl MicrovmRecord {
             image_version: self.version,
             execution_role_arn: self.execution_role_arn.clone(),
             idle_policy: self.idle_policy,
-            maximum_duration_in_seconds: (self.life.policy.lifetime / 1000) as u32,
+            maximum_duration_in_seconds: self.life.policy.lifetime.map_or(ENDLESS, |lifetime| (lifetime / 1000) as u32),
             started_at: Timestamp::from_millis(self.life.started_at),
             terminated_at: self.life.terminated_at.map(Timestamp::from_millis),
             state_reason: self.life.reason.clone(),
@@ -114,6 +142,16 @@ impl MicrovmRecord {
             started_at: Timestamp::from_millis(self.life.started_at),
         }
     }
+}
+
+/// The name of an input, without what it brings: that is the record's `reason`.
+fn name(input: &Input) -> Result<String, StoreError> {
+    use serde_json::Value;
+    Ok(match serde_json::to_value(input)? {
+        Value::String(name) => name,
+        Value::Object(object) => object.into_iter().next().map(|(name, _)| name).unwrap_or_default(),
+        _ => String::new(),
+    })
 }
 
 /// The first label of an endpoint's host.
@@ -165,19 +203,21 @@ impl Store {
         {
             return Ok(Accepted::OverQuota(quota));
         }
+        let entry = Entry::of_microvm(record, ACCEPTED.to_owned(), record.life.started_at, None);
+        let n = entry.write(&mut transaction).await?;
         crash::point("store: microvm inserted");
         transaction.commit().await?;
+        self.news.tell(&record.account, n);
         crash::point("store: microvm there");
         Ok(Accepted::New)
     }
 
-    /// Writes what a transition made of the microVM, and the event, if nobody else did so since `before`.
+    /// Writes what a transition made of the microVM, and its row of the history, if nobody else did so since `before`.
     pub async fn advance_microvm(
         &self,
         record: &MicrovmRecord,
         before: u64,
-        event: Option<&Input>,
-        now: i64,
+        transition: Option<Transition<'_>>,
     ) -> Result<(), StoreError> {
         let mut transaction = self.pool.begin_with("BEGIN IMMEDIATE").await?;
         let done =
@@ -192,17 +232,15 @@ impl Store {
         if done.rows_affected() != 1 {
             return Err(StoreError::Stale(record.id.to_string()));
         }
-        if let Some(event) = event {
-            sqlx::query("INSERT INTO events (microvm, generation, at, what) VALUES (?, ?, ?, ?)")
-                .bind(record.id.to_string())
-                .bind(record.life.generation as i64)
-                .bind(now)
-                .bind(serde_json::to_string(event)?)
-                .execute(&mut *transaction)
-                .await?;
-        }
+        let n = match transition {
+            None => 0,
+            Some(Transition { input, at, snapshot }) => {
+                Entry::of_microvm(record, name(input)?, at, snapshot).write(&mut transaction).await?
+            }
+        };
         crash::point("store: microvm changed");
         transaction.commit().await?;
+        self.news.tell(&record.account, n);
         crash::point("store: microvm change durable");
         Ok(())
     }

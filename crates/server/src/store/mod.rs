@@ -1,17 +1,19 @@
 //! What must survive: SQLite with a write-ahead log, one file, every commit durable.
 //!
 //! Nothing here decides anything: a microVM changes only by a transition of `lifecycle`, by compare-and-set on its
-//! generation, with its event in the same transaction.
+//! generation, with its event in the same transaction; so do images.
 
 mod audit;
 mod connectors;
+mod history;
 mod images;
 mod keys;
 mod microvms;
 mod quotas;
+mod retention;
 mod tokens;
 
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
     Connection as _,
@@ -19,9 +21,12 @@ use sqlx::{
 };
 
 pub use connectors::{ConnectorRecord, ConnectorVersionRecord, Home};
+#[cfg(test)]
+pub use history::tests as fixture;
+pub use history::{ACCEPTED, Event, ImageEvent, Scope, Span, snapshot_of};
 pub use images::{Build, ImageRecord, VersionRecord};
 pub use keys::KeyRecord;
-pub use microvms::{Ingress, MicrovmRecord};
+pub use microvms::{Ingress, MicrovmRecord, Transition};
 pub use quotas::Quota;
 pub use tokens::{Accepted, Claim};
 
@@ -32,6 +37,7 @@ const CLOSE: Duration = Duration::from_secs(5);
 #[derive(Debug, Clone)]
 pub struct Store {
     pool: SqlitePool,
+    news: Arc<history::News>,
 }
 
 /// The store failed, or holds what it should not.
@@ -80,7 +86,8 @@ impl Store {
             .connect_with(options)
             .await?;
         sqlx::raw_sql(include_str!("schema.sql")).execute(&pool).await?;
-        Ok(Store { pool })
+        history::take_over(&mut *pool.acquire().await?).await?;
+        Ok(Store { pool, news: Arc::default() })
     }
 
     /// The key that authenticates list cursors; it is as old as the database.

@@ -29,6 +29,8 @@ CREATE TABLE IF NOT EXISTS microvms (
 CREATE INDEX IF NOT EXISTS microvms_by_account ON microvms (account, started_at, id);
 CREATE INDEX IF NOT EXISTS microvms_by_image ON microvms (image_arn, state);
 CREATE INDEX IF NOT EXISTS microvms_of_image ON microvms (account, image_arn, started_at, id);
+-- What is forgotten first.
+CREATE INDEX IF NOT EXISTS microvms_over ON microvms (doc ->> '$.life.terminated_at') WHERE state = 'TERMINATED';
 -- What quotas count.
 CREATE INDEX IF NOT EXISTS microvms_live ON microvms (account) WHERE state <> 'TERMINATED';
 -- Records of a hearth that had no quotas: the size is their version's.
@@ -59,13 +61,33 @@ CREATE TABLE IF NOT EXISTS connector_versions (
     PRIMARY KEY (connector, number)
 ) STRICT;
 
--- What happened to a microVM, in the transaction that made it so.
-CREATE TABLE IF NOT EXISTS events (
-    microvm    TEXT NOT NULL,
-    generation INTEGER NOT NULL,              -- after the event
-    at         INTEGER NOT NULL,              -- milliseconds
-    what       TEXT NOT NULL,
-    PRIMARY KEY (microvm, generation)
+-- What happened to microVMs and images, each row in the transaction that made it so. Usage is folded from these rows.
+CREATE TABLE IF NOT EXISTS history (
+    account      TEXT NOT NULL,
+    n            INTEGER NOT NULL,            -- the order of commits, by account; never comes back
+    at           INTEGER NOT NULL,            -- milliseconds
+    kind         TEXT NOT NULL,               -- 'microvm' or 'image'
+    resource     TEXT NOT NULL,               -- microVM's id, image's ARN
+    generation   INTEGER,                     -- of a microVM, after the event
+    image        TEXT NOT NULL,               -- ARN
+    version      TEXT,                        -- '<n>.0'; NULL: the image as a whole
+    what         TEXT NOT NULL,
+    state        TEXT NOT NULL,               -- what it led to, as the API spells it
+    memory_mib   INTEGER NOT NULL,            -- baseline; 0: not known
+    memory_bytes INTEGER,                     -- of the snapshot that was written or restored from
+    disk_bytes   INTEGER,
+    reason       TEXT,
+    PRIMARY KEY (account, n)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS history_of_resource ON history (resource, n);
+CREATE UNIQUE INDEX IF NOT EXISTS history_of_generation ON history (resource, generation) WHERE generation IS NOT NULL;
+
+CREATE INDEX IF NOT EXISTS history_of_the_gone ON history (at) WHERE kind = 'image' AND what = 'Deleted';
+
+-- The last number given, which outlives the row.
+CREATE TABLE IF NOT EXISTS history_numbers (
+    account TEXT PRIMARY KEY,
+    last    INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- When traffic of a microVM was last seen, as of some seconds ago: what its idle clock goes on from after a restart.
@@ -84,6 +106,7 @@ CREATE TABLE IF NOT EXISTS client_tokens (
     PRIMARY KEY (account, operation, token)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS client_tokens_by_age ON client_tokens (at);
+CREATE INDEX IF NOT EXISTS client_tokens_of_resource ON client_tokens (resource, operation);
 
 -- Random keys that only this installation knows, made when the database is.
 CREATE TABLE IF NOT EXISTS secrets (

@@ -9,7 +9,7 @@ use super::{Quota, Store, StoreError};
 use crate::{shared::now, tokens::fingerprint};
 
 /// How long a token is remembered, milliseconds: 7 days. AWS remembers forever, and says so nowhere.
-const REMEMBERED: i64 = 7 * 24 * 3600 * 1000;
+pub(super) const REMEMBERED: i64 = 7 * 24 * 3600 * 1000;
 
 /// A client token, and what it was presented with.
 #[derive(Debug, Clone)]

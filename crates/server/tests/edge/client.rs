@@ -57,7 +57,8 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let access = access_keys(dir.path()).await;
+        let (store, access) = access_keys(dir.path()).await;
+        let shutdown = CancellationToken::new();
         let keys = Arc::new(TwoKeys(access.clone()));
         let s3 = S3Store::new(&dir.path().join("s3"), keys.clone(), &S3Store::BASE_DOMAINS, "aws").unwrap();
         let stub = Stub::new();
@@ -69,9 +70,11 @@ impl Server {
             s3: s3.clone(),
             region: "us-east-1".parse().unwrap(),
             logs: Arc::clone(&logs),
+            store,
+            stop: shutdown.clone(),
+            longest: Default::default(),
             throttle,
         };
-        let shutdown = CancellationToken::new();
         let task = tokio::spawn(edge::serve(listener, tls, Arc::new(edge), shutdown.clone()));
         Server { address, stub, s3, logs, access, dir, shutdown, task }
     }
@@ -102,13 +105,14 @@ impl Server {
 }
 
 /// Keys that take over [`KEY`] from the file of an older hearth.
-async fn access_keys(dir: &Path) -> Arc<AccessKeys> {
+async fn access_keys(dir: &Path) -> (Store, Arc<AccessKeys>) {
     let file = serde_json::json!({"access_key_id": KEY, "secret_access_key": SECRET, "account": ACCOUNT}).to_string();
     let path = dir.join("credentials.json");
     std::fs::write(&path, file).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
     let store = Store::open(&dir.join("hearth.db")).await.unwrap();
-    AccessKeys::load(store, dir, ACCOUNT.parse().unwrap(), "aws").await.unwrap()
+    let keys = AccessKeys::load(store.clone(), dir, ACCOUNT.parse().unwrap(), "aws").await.unwrap();
+    (store, keys)
 }
 
 #[derive(Clone)]

@@ -4,6 +4,7 @@
 
 mod client;
 mod connectors;
+mod events;
 mod keys;
 mod logs;
 mod s3;

@@ -6,6 +6,7 @@ mod builds;
 mod connectors;
 mod images;
 mod launches;
+mod lifetimes;
 mod limits;
 mod microvms;
 mod tags;
