@@ -72,7 +72,7 @@ impl Shared {
 
     /// How long `hook` may take when its image does not say.
     pub fn hook_default(&self) -> Duration {
-        Duration::from_secs(self.config.file.hooks.microvm_seconds.into())
+        Duration::from_secs(self.config.microvm_hook_seconds().into())
     }
 }
 
