@@ -9,6 +9,7 @@ mod cli;
 mod compat;
 mod connectors;
 mod events;
+mod faults;
 mod keys;
 mod lifetimes;
 mod logs;
