@@ -6,6 +6,7 @@
 mod appendix_b;
 mod bad_input;
 mod cli;
+mod clock;
 mod compat;
 mod connectors;
 mod events;
