@@ -60,12 +60,15 @@ def starved_and_told_to_suspend_with_a_hook():
 
 
 def starved_and_told_to_suspend_without_a_hook():
-    """The agent need not agree: it is frozen as it is. Woken, it answers as little as before, and is given up."""
+    """The agent need not agree: it is frozen as it is. Woken, it answers as little as before, and sleeps on."""
     vm = starved("plain")
     vm.suspend()
     vm.become("SUSPENDED", 120)
     vm.resume()
-    return vm.lost(120)
+    said = vm.explain("The MicroVM could not be resumed: its guest did not answer.", 120)
+    until(lambda: (vm.state(), vm.pid()), [("SUSPENDED", None)], 60)
+    vm.terminate()
+    return said
 
 
 def starved_and_told_to_end():

@@ -76,12 +76,21 @@ def a_guest_that_writes_waits_for_room():
 
 
 def a_launch_without_room_ends_with_a_reason():
-    with full(100):
-        said = Vm("plain", wait=False).lost()
-        assert said == "The MicroVM could not be started: the host's disk is full.", said
+    """There must be room for its record, and none for its disk: how much that is depends on the database's log."""
+    for left in range(40, 400, 40):
+        with full(left):
+            try:
+                vm = Vm("plain", wait=False)
+            except ClientError:
+                continue
+            vm.explain("The MicroVM could not be started: the host's disk is full.")
+            # Its end may need more room than its beginning.
+        vm.lost()
+        break
     vm = Vm("plain")
     vm.ok()
     vm.terminate()
+    return f"with {left} KiB left"
 
 
 play(
