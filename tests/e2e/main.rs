@@ -6,9 +6,11 @@
 mod appendix_b;
 mod bad_input;
 mod cli;
+mod clock;
 mod compat;
 mod connectors;
 mod events;
+mod faults;
 mod keys;
 mod lifetimes;
 mod logs;
