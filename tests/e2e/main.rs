@@ -19,6 +19,7 @@ mod restart;
 mod scenario;
 mod secrets;
 mod story;
+mod under_load;
 
 use e2e::Server;
 
