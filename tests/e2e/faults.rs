@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use e2e::Server;
 
 /// Requests wait so long for a microVM: long for one that can wake, short for a test of one that cannot.
-const SETTINGS: &str = "[endpoint]\nwake_seconds = 20\n";
+const SETTINGS: &str = "[endpoint]\nwake_seconds = 20\n[build]\nboot_seconds = 600\n";
 
 const WORLD: &str = include_str!("faults/world.py");
 

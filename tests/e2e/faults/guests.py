@@ -39,14 +39,14 @@ def starved(name):
     vm = Vm(name)
     vm.ok("/starve")
     # The application gets no processor either.
-    until(lambda: asleep(vm), [True], 60)
+    eventually(lambda: silent(vm), True)
     return vm
 
 
-def asleep(vm):
+def silent(vm):
     try:
         return vm.ask(timeout=2)[0] != 200
-    except TimeoutError:
+    except OSError:
         return True
 
 
@@ -66,7 +66,7 @@ def starved_and_told_to_suspend_without_a_hook():
     vm.become("SUSPENDED", 120)
     vm.resume()
     said = vm.explain("The MicroVM could not be resumed: its guest did not answer.", 120)
-    until(lambda: (vm.state(), vm.pid()), [("SUSPENDED", None)], 60)
+    eventually(lambda: (vm.state(), vm.pid()), ("SUSPENDED", None))
     vm.terminate()
     return said
 

@@ -35,10 +35,10 @@ def resume_hangs():
     assert vm.explain(late("Resume")) and vm.state() == "SUSPENDED" and vm.pid() is None
     vm.resume()
     # The second failure says the same; it is over when its process is.
-    until(lambda: vm.pid() is None, [False], 60)
-    until(lambda: vm.pid() is None, [True], 60)
+    eventually(lambda: vm.pid() is None, False)
+    eventually(lambda: vm.pid() is None, True)
     vm.explain(late("Resume"))
-    until(lambda: vm.ask()[0], [200], 60)
+    eventually(lambda: vm.ask()[0], 200)
     assert vm.ok()["count"] == 3 and vm.state() == "RUNNING"
     assert not vm.reason(), vm.reason()
     vm.terminate()

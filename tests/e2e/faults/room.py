@@ -66,7 +66,7 @@ def a_guest_that_writes_waits_for_room():
     vm = Vm("plain")
     with full(30 << 10):
         filling = vm.background("/fill/100", timeout=300)
-        until(lambda: "the host's disk is full: the guest waits for room" in LOG.read_text(), [True], 60)
+        eventually(lambda: "the host's disk is full: the guest waits for room" in LOG.read_text(), True)
         assert filling.is_alive() and vm.state() == "RUNNING"
     assert filling.result()[0] == 200
     vm.suspend()

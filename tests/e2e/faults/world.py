@@ -10,29 +10,37 @@ from concurrent.futures import ThreadPoolExecutor
 DATA = pathlib.Path(sys.argv[1])
 LOG = pathlib.Path(sys.argv[2])
 # Of the application's hooks; long enough for a loaded machine, short enough to wait for.
-HOOK_SECONDS = 5
+HOOK_SECONDS = 8
 WAKING = {"maxIdleDurationSeconds": 3600, "suspendedDurationSeconds": 3600, "autoResumeEnabled": True}
 # `stateReason` of an end that was asked for.
 ASKED = "Success."
 
 
 def images(app):
-    """The two images, built: `hooked` has its hooks called, `plain` has none."""
+    """The two images, built: `hooked` has its hooks called, `plain` none but `/ready`."""
     s3.create_bucket(Bucket="app")
     files = {path.name: path.read_text() for path in pathlib.Path(app).iterdir() if path.is_file()}
     s3.put_object(Bucket="app", Key="app.zip", Body=artifact(files))
+    ready = {"port": 9000, "microvmImageHooks": {"ready": "ENABLED"}}
     names = ("run", "suspend", "resume", "terminate")
-    hooks = {"port": 9000, "microvmHooks": {}, "microvmImageHooks": {"ready": "ENABLED"}}
+    hooks = {}
     for name in names:
-        hooks["microvmHooks"].update({name: "ENABLED", f"{name}TimeoutInSeconds": HOOK_SECONDS})
-    common = {"additionalOsCapabilities": ["ALL"], "resources": [{"minimumMemoryInMiB": 512}]}
-    made = [create("hooked", "s3://app/app.zip", hooks=hooks, **common), create("plain", "s3://app/app.zip", **common)]
-    for image in made:
-        until(lambda: image_state(image["imageArn"]), ["CREATED"], 240)
+        hooks.update({name: "ENABLED", f"{name}TimeoutInSeconds": HOOK_SECONDS})
+    for name, hooks in ("hooked", {**ready, "microvmHooks": hooks}), ("plain", ready):
+        memory = [{"minimumMemoryInMiB": 512}]
+        create(name, "s3://app/app.zip", hooks=hooks, additionalOsCapabilities=["ALL"], resources=memory)
+    for name in "hooked", "plain":
+        found = until(lambda: image_state(arn(name)), ["CREATED", "CREATE_FAILED"], 600)
+        builds = mv.list_microvm_image_builds(imageIdentifier=arn(name), imageVersion="1.0")["items"]
+        assert found == "CREATED", f"{name}: {builds}"
 
 
 def arn(name):
     return f"arn:aws:lambda:us-east-1:000000000000:microvm-image:{name}"
+
+
+def eventually(look, *wanted):
+    return until(look, wanted, 90)
 
 
 class Vm:
