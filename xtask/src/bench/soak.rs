@@ -79,6 +79,8 @@ fn soak(scene: &mut Scene, microvms: u32, cycles: u32, seed: u64) -> Result<Told
     command.arg(workspace::root().join("tests/soak/run.py")).arg(arn);
     command.args([u64::from(microvms), cycles.into(), seed].map(|number| number.to_string())).stdout(file);
     process::run_within(&mut command, BUILD_LIMIT + CYCLE_LIMIT * cycles)?;
+    let check = process::capture(&mut scene.hearth_command("check"), b"", CYCLE_LIMIT)?;
+    scene.report.expect("records and files belong together", check.status.success(), check.stdout);
     let text = std::fs::read(&out).with_context(|| format!("read {}", out.display()))?;
     serde_json::from_slice(&text).context("the clients' figures are no JSON")
 }
