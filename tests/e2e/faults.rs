@@ -49,7 +49,7 @@ fn guests_that_end_or_starve_their_agent() {
 #[test]
 #[ignore = "runs real machines as root; `cargo xtask test` runs it"]
 fn no_space_left() {
-    let scratch = tempfile::tempdir().unwrap();
+    let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let Some(disk) = Disk::mount(scratch.path()).unwrap() else {
         eprintln!("skipped: this host has no loop devices");
         return;
