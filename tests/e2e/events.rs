@@ -134,10 +134,15 @@ fn a_reader_that_waits_does_not_hold_up_the_end_of_the_server() {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.next().unwrap().unwrap().contains("Created"));
+    // What happens from now on comes by following: once it is here, the reader waits.
+    let id = run(&server, &[]);
+    assert!(lines.by_ref().any(|line| line.unwrap().contains(&id)));
+    wait(&server, &id, "RUNNING");
+    assert!(lines.by_ref().any(|line| line.unwrap().contains("\"RUNNING\"")));
     let start = std::time::Instant::now();
     assert_eq!(server.stop().unwrap(), Some(0));
     assert!(start.elapsed().as_secs() < 8, "it waited for the reader: {:?}", start.elapsed());
-    assert_eq!(lines.count(), 2, "the rest of what there was, then the end");
+    assert_eq!(lines.count(), 0, "nothing happened any more");
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
