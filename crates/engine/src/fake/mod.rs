@@ -41,6 +41,7 @@ mod guest;
 mod machine;
 mod script;
 mod serve;
+mod session;
 mod store;
 
 use std::{

@@ -15,9 +15,9 @@ use tokio::{
     sync::Notify,
 };
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
-use wire::{AgentHello, Fault, GENERATION, LENGTH_BYTES, NONCE_BYTES, PREAMBLE, Request, Response};
+use wire::{AgentHello, Application, Fault, GENERATION, LENGTH_BYTES, NONCE_BYTES, PREAMBLE, Request, Response};
 
-use super::{app, guest::Guest};
+use super::{app, guest::Guest, session};
 
 /// The port that sends back what it gets, whatever the application (RFC 862).
 const ECHO_PORT: u16 = 7;
@@ -131,6 +131,14 @@ async fn respond(guest: &Guest, greeted: &AtomicBool, stream: &mut Stream) -> io
         Request::Events { after } => {
             send(stream, &Response::Done).await?;
             events(guest, after, stream).await?;
+            return Ok(false);
+        }
+        Request::Session(_) if guest.application() != Application::Running => {
+            Err(Fault::Failed("the application does not run".into()))
+        }
+        Request::Session(session) => {
+            send(stream, &Response::Done).await?;
+            session::serve(&session, stream).await?;
             return Ok(false);
         }
         Request::Quiesce => guest.quiesce(),
