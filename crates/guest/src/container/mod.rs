@@ -20,7 +20,7 @@ mod setup;
 mod user;
 
 use std::{
-    env,
+    env, fmt,
     io::{self, Read, Write},
     os::fd::BorrowedFd,
     os::unix::net::UnixStream,
@@ -74,7 +74,7 @@ pub fn supervise() -> ! {
     let Ok(mut control) = take_control() else { exit(EXIT_FAILED) };
     let child = match start(&mut control) {
         Ok(child) => child,
-        Err(error) => fail(&mut control, &error),
+        Err(error) => fail(&control, &error),
     };
     // From here on the child alone holds the socket and the pipes: their ends tell the agent how it fares.
     drop(control);
@@ -82,9 +82,14 @@ pub fn supervise() -> ! {
 }
 
 /// Reports the error to the agent. Nobody is left to tell when even that fails: the agent sees the exit code.
-fn fail(control: &mut UnixStream, error: &SetupError) -> ! {
-    let _ = writeln!(control, "failed {error}");
+fn fail(control: &UnixStream, error: &SetupError) -> ! {
+    let _ = report(control, format_args!("failed {error}"));
     exit(EXIT_FAILED)
+}
+
+/// Says one line in one write: parent and child share the socket, and their words must not mix.
+fn report(mut control: &UnixStream, line: fmt::Arguments<'_>) -> io::Result<()> {
+    control.write_all(format!("{line}\n").as_bytes())
 }
 
 /// The socket that came as standard input, under a number that the application will not inherit.
@@ -106,7 +111,7 @@ fn start(control: &mut UnixStream) -> Result<Pid, SetupError> {
             Err(error) => fail(control, &error),
         },
         sys::Fork::Parent(child) => {
-            writeln!(control, "pid {}", child.as_raw_nonzero()).step("report the pid")?;
+            report(control, format_args!("pid {}", child.as_raw_nonzero())).step("report the pid")?;
             Ok(child)
         }
     }

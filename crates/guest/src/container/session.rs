@@ -13,7 +13,7 @@
 
 use std::{
     env,
-    io::{self, BufReader, BufWriter, IoSlice, Write},
+    io::{self, BufReader, BufWriter, IoSlice},
     mem::MaybeUninit,
     net::Shutdown,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -35,8 +35,8 @@ use rustix::{
 use wire::{Container, Job, Session, TerminalSize};
 
 use super::{
-    EXIT_FAILED, SetupError, Step, account, caps, execute, fail, hand_over, path, probe, program, read_plan, setup,
-    take_control, user::Account, wait_for,
+    EXIT_FAILED, SetupError, Step, account, caps, execute, fail, hand_over, path, probe, program, read_plan, report,
+    setup, take_control, user::Account, wait_for,
 };
 use crate::sys;
 
@@ -61,7 +61,7 @@ pub fn attend() -> ! {
     let Ok(mut control) = take_control() else { exit(EXIT_FAILED) };
     let child = match start(&mut control) {
         Ok(child) => child,
-        Err(error) => fail(&mut control, &error),
+        Err(error) => fail(&control, &error),
     };
     drop(control);
     exit(wait_for(child).unwrap_or(EXIT_FAILED))
@@ -81,7 +81,7 @@ fn start(control: &mut UnixStream) -> Result<Pid, SetupError> {
             Err(error) => fail(control, &error),
         },
         sys::Fork::Parent(child) => {
-            writeln!(control, "pid {}", child.as_raw_nonzero()).step("report the pid")?;
+            report(control, format_args!("pid {}", child.as_raw_nonzero())).step("report the pid")?;
             Ok(child)
         }
     }
