@@ -78,6 +78,11 @@ class World:
         return self.built(self.created["imageArn"])
 
     @once
+    def capable(self):
+        """An image whose application may do all that root may."""
+        return self.built(self.create("capable", additionalOsCapabilities=["ALL"])["imageArn"])
+
+    @once
     def plain(self):
         """An image without hooks."""
         return self.built(self.create("plain", description="first", environmentVariables={"A": "b"})["imageArn"])
@@ -106,9 +111,9 @@ class World:
         builds = self.mv.list_microvm_image_builds(imageIdentifier=arn, imageVersion="1.0")["items"]
         return builds[0].get("stateReason")
 
-    def run(self, **more):
+    def run(self, image=None, **more):
         """A microVM that runs."""
-        vm = self.mv.run_microvm(imageIdentifier=self.app, **more)
+        vm = self.mv.run_microvm(imageIdentifier=image or self.app, **more)
         until(lambda: self.state(vm), "RUNNING")
         return vm
 

@@ -6,9 +6,11 @@
 mod appendix_b;
 mod bad_input;
 mod cli;
+mod clock;
 mod compat;
 mod connectors;
 mod events;
+mod faults;
 mod keys;
 mod lifetimes;
 mod logs;
@@ -17,6 +19,7 @@ mod restart;
 mod scenario;
 mod secrets;
 mod story;
+mod under_load;
 
 use e2e::Server;
 

@@ -71,7 +71,7 @@ def token(vm, *ports, minutes=5):
     return made["authToken"]["X-aws-proxy-auth"]
 
 
-def get(vm, headers, path="/", method="GET", body=None):
+def get(vm, headers, path="/", method="GET", body=None, timeout=30):
     """Status, headers and body of one request to a microVM's endpoint."""
     request = urllib.request.Request(f"https://{vm['endpoint']}{path}", headers=headers, method=method, data=body)
     context = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])
@@ -79,7 +79,7 @@ def get(vm, headers, path="/", method="GET", body=None):
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
     )
     try:
-        with opener.open(request, timeout=30) as answer:
+        with opener.open(request, timeout=timeout) as answer:
             return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.headers, error.read()

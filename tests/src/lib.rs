@@ -1,5 +1,7 @@
-//! What the black-box tests share: a running `hearth serve --engine fake` with a data directory of its own, and the clients
-//! of a user. Nothing here knows a type of hearth's: the tests see what users see.
+//! What the black-box tests share: a running `hearth serve` with a data directory of its own, and the clients of a user.
+//! Nothing here knows a type of hearth's: the tests see what users see.
+
+mod machines;
 
 use std::{
     env,
@@ -15,15 +17,26 @@ use tempfile::TempDir;
 
 /// Longest time for any command of a test.
 const COMMAND_LIMIT: Duration = Duration::from_secs(120);
+/// The same with real machines, whose own bounds are up to 30 s each, and add up.
+const REAL_LIMIT: Duration = Duration::from_secs(600);
 
 /// A server. Dropping it kills it and removes its data.
 pub struct Server {
     /// Its `--data-dir`.
     pub data_dir: PathBuf,
+    engine: Engine,
+    variables: Vec<(String, String)>,
     env: Vec<(String, String)>,
     child: Option<Child>,
     log: PathBuf,
     _scratch: TempDir,
+}
+
+/// Which machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Engine {
+    Fake,
+    Qemu,
 }
 
 /// What a command did.
@@ -77,7 +90,32 @@ impl Server {
             fs::create_dir(&data_dir).context("make the data directory")?;
             fs::write(data_dir.join("hearth.toml"), settings).context("write hearth.toml")?;
         }
-        let mut server = Server { data_dir, env: Vec::new(), child: None, log, _scratch: scratch };
+        Self::open(data_dir, Engine::Fake, &[], log, scratch)
+    }
+
+    /// One with these variables.
+    pub fn start_in(variables: &[(&str, &str)]) -> Result<Server> {
+        let scratch = tempfile::tempdir().context("make a scratch directory")?;
+        let (data_dir, log) = (scratch.path().join("data"), scratch.path().join("server.log"));
+        Self::open(data_dir, Engine::Fake, variables, log, scratch)
+    }
+
+    /// One with real machines, on that data directory; root only. Dropping it ends them too.
+    pub fn start_real(data_dir: &Path) -> Result<Server> {
+        let scratch = tempfile::tempdir().context("make a scratch directory")?;
+        let log = scratch.path().join("server.log");
+        Self::open(data_dir.to_owned(), Engine::Qemu, &[], log, scratch)
+    }
+
+    fn open(
+        data_dir: PathBuf,
+        engine: Engine,
+        variables: &[(&str, &str)],
+        log: PathBuf,
+        scratch: TempDir,
+    ) -> Result<Server> {
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let mut server = Server { data_dir, engine, variables, env: Vec::new(), child: None, log, _scratch: scratch };
         server.serve()?;
         Ok(server)
     }
@@ -86,13 +124,23 @@ impl Server {
     pub fn serve(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(&self.log).context("open the log")?;
         let mut command = Command::new(hearth_path()?);
-        command.args(["serve", "--api", "127.0.0.1:0", "--ingress", "127.0.0.1:0", "--engine", "fake", "--data-dir"]);
-        command.arg(&self.data_dir).env("RUST_LOG", "trace").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command.args(["serve", "--api", "127.0.0.1:0", "--ingress", "127.0.0.1:0", "--data-dir"]).arg(&self.data_dir);
+        match self.engine {
+            Engine::Fake => command.args(["--engine", "fake"]).env("RUST_LOG", "trace"),
+            Engine::Qemu => {
+                let cache = found("HEARTH_TEST_CACHE", |target| target.join("hearth-cache"))?;
+                command.args(["--engine", "qemu", "--cache-dir"]).arg(cache).env("RUST_LOG", "info")
+            }
+        };
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(command.spawn().context("start hearth serve")?);
-        let script = r#"eval "$("$0" env --wait 30 --data-dir "$1")" && env -0"#;
+        // The first server with real machines makes root file systems out of Debian packages.
+        let wait = if self.engine == Engine::Fake { 30 } else { 1800 };
+        let script = r#"eval "$("$0" env --wait "$2" --data-dir "$1")" && env -0"#;
         let mut shell = Command::new("sh");
-        shell.args(["-euc", script]).arg(hearth_path()?).arg(&self.data_dir);
-        let said = run(&mut shell)?;
+        shell.args(["-euc", script]).arg(hearth_path()?).arg(&self.data_dir).arg(wait.to_string());
+        let said = run_within(&mut shell, Duration::from_secs(wait + 10))?;
         if said.code != Some(0) {
             bail!("{}; the server said: {}", said.stderr, self.log());
         }
@@ -119,12 +167,22 @@ impl Server {
         Ok(child.wait().context("wait for the server")?.code())
     }
 
+    /// Ids of the processes of its machines.
+    pub fn machines(&self) -> Vec<u32> {
+        machines::of(&self.data_dir)
+    }
+
     /// A variable of `hearth env`.
     pub fn variable(&self, name: &str) -> &str {
         self.env.iter().find(|(each, _)| each == name).map_or("", |(_, value)| value)
     }
 
-    /// Everything that the server logged, at its most talkative.
+    /// Where it logs to.
+    pub fn log_path(&self) -> &Path {
+        &self.log
+    }
+
+    /// Everything that the server logged; with the fake engine at its most talkative.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -132,7 +190,7 @@ impl Server {
     /// `hearth <arguments>` for this server.
     pub fn hearth(&self, arguments: &[&str]) -> Said {
         let command = || -> Result<Said> {
-            run(Command::new(hearth_path()?).args(arguments).env("HEARTH_DATA_DIR", &self.data_dir))
+            self.run(Command::new(hearth_path()?).args(arguments).env("HEARTH_DATA_DIR", &self.data_dir))
         };
         command().unwrap_or_else(|error| panic!("hearth {arguments:?}: {error:#}"))
     }
@@ -148,7 +206,7 @@ impl Server {
     pub fn python(&self, script: &str, arguments: &[&str]) -> Said {
         let command = || -> Result<Said> {
             let script = format!("{}\n{script}", include_str!("../e2e/prelude.py"));
-            run(self.user(&mut Command::new(python_path()?)).args(["-c", &script]).args(arguments))
+            self.run(self.user(&mut Command::new(python_path()?)).args(["-c", &script]).args(arguments))
         };
         command().unwrap_or_else(|error| panic!("python: {error:#}"))
     }
@@ -172,11 +230,15 @@ impl Server {
         command().unwrap_or_else(|error| panic!("node {}: {error:#}", program.display()))
     }
 
+    fn run(&self, command: &mut Command) -> Result<Said> {
+        run_within(command, if self.engine == Engine::Fake { COMMAND_LIMIT } else { REAL_LIMIT })
+    }
+
     fn user<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
             command.env_remove(name);
         }
-        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.envs(self.env.iter().chain(&self.variables).map(|(name, value)| (name, value)));
         command.env("AWS_CONFIG_FILE", "/nonexistent").env("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent");
         command.env("AWS_EC2_METADATA_DISABLED", "true").env("AWS_PAGER", "");
         command.env("NO_PROXY", "127.0.0.1,localhost,.localhost").env("no_proxy", "127.0.0.1,localhost,.localhost")
@@ -189,11 +251,18 @@ impl Drop for Server {
             let _ = child.kill();
             let _ = child.wait();
         }
+        if self.engine == Engine::Qemu {
+            machines::end(&self.data_dir);
+        }
     }
 }
 
 /// Runs a command to its end, bounded.
 pub fn run(command: &mut Command) -> Result<Said> {
+    run_within(command, COMMAND_LIMIT)
+}
+
+fn run_within(command: &mut Command, limit: Duration) -> Result<Said> {
     let shown = command.get_program().to_string_lossy().into_owned();
     // Files instead of pipes: nobody has to read while it runs.
     let scratch = tempfile::tempdir().context("make a scratch directory")?;
@@ -205,10 +274,11 @@ pub fn run(command: &mut Command) -> Result<Said> {
         if let Some(status) = child.try_wait()? {
             break status;
         }
-        if start.elapsed() >= COMMAND_LIMIT {
+        if start.elapsed() >= limit {
             child.kill()?;
             child.wait()?;
-            bail!("{shown} took longer than {} s", COMMAND_LIMIT.as_secs());
+            let said = Said { code: None, stdout: fs::read_to_string(out)?, stderr: fs::read_to_string(err)? };
+            bail!("{shown} took longer than {} s: {said:?}", limit.as_secs());
         }
         std::thread::sleep(Duration::from_millis(2));
     };

@@ -46,13 +46,23 @@ pub fn shown(command: &Command) -> String {
 
 /// Runs it with our own input and output, after showing it.
 pub fn run(command: &mut Command) -> Result<()> {
+    run_bounded(command, None)
+}
+
+/// The same, bounded.
+pub fn run_within(command: &mut Command, limit: Duration) -> Result<()> {
+    run_bounded(command, Some(limit))
+}
+
+fn run_bounded(command: &mut Command, limit: Option<Duration>) -> Result<()> {
     let line = shown(command);
     eprintln!("+ {line}");
     let mut child = command.spawn().with_context(|| format!("start {line}"))?;
-    match wait(&mut child, None)? {
-        Some(status) if status.success() => Ok(()),
-        Some(status) => bail!("{line} failed ({status})"),
-        None => bail!("{line} was interrupted"),
+    match (wait(&mut child, limit)?, limit) {
+        (Some(status), _) if status.success() => Ok(()),
+        (Some(status), _) => bail!("{line} failed ({status})"),
+        (None, Some(limit)) if !sys::interrupted() => bail!("{line} took longer than {} s", limit.as_secs()),
+        (None, _) => bail!("{line} was interrupted"),
     }
 }
 

@@ -1,11 +1,12 @@
 //! `cargo xtask test`
 
 use std::{
+    fs,
     process::{Command, Stdio},
     time::Instant,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::{build, node::Node, process, setup, venv::Venv, workspace};
@@ -29,6 +30,8 @@ impl Test {
         let agent = build::agent()?;
         let hearth = build::hearth(&agent, false)?;
         process::run(Command::new(&hearth).args(["doctor", "--fix"]))?;
+        let cache = workspace::hearth_cache();
+        fs::create_dir_all(&cache).with_context(|| format!("make {}", cache.display()))?;
         let mut command = build::cargo();
         let nextest = has_nextest();
         if nextest {
@@ -45,7 +48,7 @@ impl Test {
         command.args(if nextest { ["--run-ignored", "all"] } else { ["--", "--include-ignored"] });
         command
             .args(&self.arguments)
-            .env("HEARTH_TEST_CACHE", workspace::hearth_cache())
+            .env("HEARTH_TEST_CACHE", &cache)
             .env("HEARTH_BOTOCORE_PYTHON", venv.python_path())
             .env("HEARTH_GUEST_AGENT", &agent)
             .env("HEARTH_BIN", &hearth)

@@ -24,7 +24,11 @@ mod sums;
 mod sys;
 mod underway;
 
-use std::{io, path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -57,7 +61,7 @@ pub trait Engine: Send + Sync {
 
     /// Ends whatever still runs in that machine directory, on record or not: what a hearth that was killed between starting
     /// a machine and recording it has left, or a verb that was dropped half-way. Files of the caller stay.
-    async fn reclaim(&self, machine_dir: &std::path::Path) -> Result<(), EngineError>;
+    async fn reclaim(&self, machine_dir: &Path) -> Result<(), EngineError>;
 }
 
 /// A machine that exists: running or paused. Dropping the handle leaves the machine as it is.
@@ -72,7 +76,7 @@ pub trait Machine: Send + Sync {
     /// Writes everything needed to [`Engine::restore`] this (paused) machine into `dir`, which must not exist: it appears
     /// whole and durable, or not at all. It ends the channel to the agent. The machine stays paused and usable. A freshly booted machine is sealed: its `dir`
     /// is [`SEALED`] in its image's directory, and it must be killed next, for its memory is the image's memory.
-    async fn save(&self, dir: &std::path::Path) -> Result<Saved, EngineError>;
+    async fn save(&self, dir: &Path) -> Result<Saved, EngineError>;
 
     /// Opens the byte channel to the guest agent. One at a time: a new one ends the one before.
     async fn connect(&self) -> Result<Box<dyn Channel>, EngineError>;
@@ -148,11 +152,9 @@ pub struct RestoreSpec {
     /// Directory of this machine alone: sockets, console log, and the disk overlay, which is created for a first start
     /// and found again for a resume.
     pub machine_dir: PathBuf,
-    /// What [`Machine::save`] wrote for this machine, for a resume; `None` starts a new clone of the image.
+    /// What [`Machine::save`] wrote for this machine, for a resume; `None` starts a new clone of the image. The guest's
+    /// monotonic clock and its timers go on by as much as that directory is old (spec 5.7); the wall clock is the agent's.
     pub saved_dir: Option<PathBuf>,
-    /// How long it slept, for a resume: its monotonic clock and its timers go on by so much (spec 5.7). The wall clock is the
-    /// agent's to set.
-    pub asleep: Duration,
 }
 
 /// Outcome of [`Machine::save`], for records, logs and metering. Sizes are bytes on disk.
@@ -224,7 +226,7 @@ pub enum EngineError {
 
 impl EngineError {
     /// Wraps an I/O error with the step it happened in; a full disk becomes [`EngineError::DiskFull`].
-    pub fn io(what: impl Into<String>, path: &std::path::Path, source: io::Error) -> Self {
+    pub fn io(what: impl Into<String>, path: &Path, source: io::Error) -> Self {
         if source.kind() == io::ErrorKind::StorageFull {
             return EngineError::DiskFull(path.to_owned());
         }
@@ -232,11 +234,17 @@ impl EngineError {
     }
 }
 
+/// How long ago a save was made; nothing where that cannot be told, or the host's clock was set back since.
+fn age(saved_dir: &Path) -> Duration {
+    let made = saved_dir.metadata().and_then(|metadata| metadata.modified());
+    made.ok().and_then(|made| made.elapsed().ok()).unwrap_or_default()
+}
+
 /// Less free space than this, in bytes, is a full disk.
 const FULL_BYTES: u64 = 1 << 20;
 
 /// Is the file system of `path` full? Asked after a failure: a machine whose host's disk ran full dies or stands still, and
 /// does not say why.
-pub fn disk_is_full(path: &std::path::Path) -> bool {
+pub fn disk_is_full(path: &Path) -> bool {
     rustix::fs::statvfs(path).is_ok_and(|system| system.f_bavail.saturating_mul(system.f_frsize) < FULL_BYTES)
 }

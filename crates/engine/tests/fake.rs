@@ -110,12 +110,7 @@ impl Guest {
     }
 
     fn clone_spec(&self, name: &str) -> RestoreSpec {
-        RestoreSpec {
-            image_dir: self.path("image"),
-            machine_dir: self.path(name),
-            saved_dir: None,
-            asleep: Duration::ZERO,
-        }
+        RestoreSpec { image_dir: self.path("image"), machine_dir: self.path(name), saved_dir: None }
     }
 
     async fn seal(&self) {

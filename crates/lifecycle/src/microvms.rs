@@ -6,7 +6,7 @@
 //!      │                    │  ^ ^    SuspendRefused    │                   │    │
 //!      │                    │  │ └──────────────────────┘     Resume: state │    │ Resumed
 //!      │                    │  └────────────────────────────────────────────│────┘ (ResumeFailed: stays)
-//!      │ StartFailed        │ Terminate, an end, a deadline           │ Terminate, a deadline
+//!      │ StartFailed        │ Terminate, an end, a deadline                 │ Terminate, a deadline
 //!      └──────────> TERMINATING <─────────────────────────────────────────-┘
 //!                        │ Ended
 //!                   TERMINATED, final

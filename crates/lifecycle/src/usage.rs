@@ -10,6 +10,7 @@ use crate::{Millis, microvms::State};
 
 /// A snapshot's size in bytes, as an engine reports it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Snapshot {
     /// Memory that is not a hole; of a suspend, the pages that differ from the image.
     pub memory_bytes: u64,

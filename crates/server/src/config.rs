@@ -119,6 +119,8 @@ pub struct File {
     pub quotas: Quotas,
     /// How long microVMs may live.
     pub limits: Lifetimes,
+    /// What builds and applications say.
+    pub logs: LogLimits,
     /// How long what is over can be read.
     pub retention: Retention,
     /// Whose habits the server has.
@@ -227,13 +229,34 @@ pub struct Hooks {
     pub ready_seconds: u32,
     /// `/validate`, 1..=3600.
     pub validate_seconds: u32,
-    /// `/run`, `/suspend`, `/resume`, `/terminate`, 1..=60.
-    pub microvm_seconds: u32,
+    /// `/run`, `/suspend`, `/resume`, `/terminate`, 1..=60; by default 10, and 1 with `profile = "aws"`.
+    pub microvm_seconds: Option<u32>,
 }
 
 impl Default for Hooks {
     fn default() -> Self {
-        Hooks { ready_seconds: 300, validate_seconds: 600, microvm_seconds: 10 }
+        Hooks { ready_seconds: 300, validate_seconds: 600, microvm_seconds: None }
+    }
+}
+
+/// `[logs]`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogLimits {
+    /// Of one stream, MiB, 1..=1048576; then its oldest lines are dropped.
+    pub stream_mib: u64,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        LogLimits { stream_mib: 64 }
+    }
+}
+
+impl LogLimits {
+    /// The same in bytes.
+    pub fn stream_bytes(self) -> u64 {
+        self.stream_mib << 20
     }
 }
 
@@ -311,6 +334,11 @@ impl Config {
         Ok(config)
     }
 
+    /// Seconds for `/run`, `/suspend`, `/resume` and `/terminate` that are enabled without a time-out of their own.
+    pub fn microvm_hook_seconds(&self) -> u32 {
+        self.file.hooks.microvm_seconds.unwrap_or(self.file.compat.profile.hook_seconds())
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let file = &self.file;
         within("guest.memory_burst", u64::from(file.guest.memory_burst), 1, 4, "1..=4")?;
@@ -320,7 +348,8 @@ impl Config {
         within("endpoint.wake_seconds", file.endpoint.wake_seconds, 1, 900, "1..=900")?;
         within("hooks.ready_seconds", u64::from(file.hooks.ready_seconds), 1, 3600, "1..=3600")?;
         within("hooks.validate_seconds", u64::from(file.hooks.validate_seconds), 1, 3600, "1..=3600")?;
-        within("hooks.microvm_seconds", u64::from(file.hooks.microvm_seconds), 1, 60, "1..=60")?;
+        within("hooks.microvm_seconds", u64::from(self.microvm_hook_seconds()), 1, 60, "1..=60")?;
+        within("logs.stream_mib", file.logs.stream_mib, 1, 1 << 20, "1..=1048576")?;
         let days = u64::from(file.retention.terminated_days);
         within("retention.terminated_days", days, 0, 36_500, "0..=36500; 0 is for ever")?;
         file.quotas.check()?;

@@ -72,7 +72,7 @@ impl Shared {
 
     /// How long `hook` may take when its image does not say.
     pub fn hook_default(&self) -> Duration {
-        Duration::from_secs(self.config.file.hooks.microvm_seconds.into())
+        Duration::from_secs(self.config.microvm_hook_seconds().into())
     }
 }
 
@@ -95,6 +95,10 @@ pub fn outside(error: &EngineError) -> String {
         EngineError::Damaged(path, _) => {
             format!("its snapshot file {} is damaged", path.file_name().unwrap_or_default().to_string_lossy())
         }
+        EngineError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            "a file of its snapshot is missing".into()
+        }
+        EngineError::Gone(_) => "its machine ended unexpectedly".into(),
         EngineError::DiskFull(_) => "the host's disk is full".into(),
         EngineError::Timeout { what, seconds } => format!("{what} took longer than {seconds} s"),
         _ => "an internal error occurred".into(),

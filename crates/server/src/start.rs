@@ -153,7 +153,8 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
         .map_err(part)?;
     let logs_dir = logs::dir_of(&data_dir);
     let cursor_key = store.cursor_key().await?;
-    let logs = Logs::new(logs_dir.clone(), cursor_key.clone()).map_err(at("cannot open", &logs_dir))?;
+    let logs = Logs::new(logs_dir.clone(), cursor_key.clone(), config.file.logs.stream_bytes())
+        .map_err(at("cannot open", &logs_dir))?;
     let tools = Tools::prepare(&config).await?;
     let capabilities = tools.engine.capabilities();
     tracing::info!(

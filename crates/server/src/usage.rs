@@ -76,7 +76,7 @@ fn entry(event: &Event) -> Option<MicrovmEntry> {
         MicrovmState::Terminating => State::Terminating,
         MicrovmState::Terminated => State::Terminated,
     };
-    let moved = |wanted| event.snapshot.filter(|_| state == wanted).map(Into::into);
+    let moved = |wanted| event.snapshot.filter(|_| state == wanted);
     let (written, read) = (moved(State::Suspended), moved(State::Running));
     Some(MicrovmEntry { at: event.at, state, memory_mib: event.memory_mib, written, read })
 }
@@ -87,7 +87,7 @@ fn change(event: &Event) -> ImageChange {
     let is = |wanted: ImageEvent| event.what == wanted.as_str();
     match (version, event.snapshot) {
         (Some(version), Some(snapshot)) if is(ImageEvent::BuildSucceeded) => {
-            ImageChange::BuildSucceeded(version, snapshot.into())
+            ImageChange::BuildSucceeded(version, snapshot)
         }
         (Some(version), _) if is(ImageEvent::VersionDeleted) => ImageChange::VersionDeleted(version),
         _ if is(ImageEvent::BuildBegan) => ImageChange::BuildBegan,

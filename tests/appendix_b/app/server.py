@@ -5,8 +5,9 @@ one for all that follow. A payload {"run": status} decides how /run is answered.
 
     GET /           {"port": n, "path": ..., "headers": [[name, value], ...]}
     GET /self       start, clocks, random numbers
-    GET /begin      starts a child process that is always at work, writes a file, opens a loopback connection
-    GET /survived   whether the three are still there
+    GET /begin      starts a child process that is always at work, writes a file, opens a loopback connection, and one that
+                    leads out of the guest where it may give the loopback interface an address for it (CAP_NET_ADMIN)
+    GET /survived   whether the four are still there
     GET /role       what the metadata service says
     GET /exit       the main process ends with code 7
     GET /stream     a line a second, for ever
@@ -14,6 +15,7 @@ one for all that follow. A payload {"run": status} decides how /run is answered.
 """
 
 import base64
+import fcntl
 import hashlib
 import http.client
 import json
@@ -22,12 +24,14 @@ import pathlib
 import random
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+SIOCSIFADDR, SIOCSIFNETMASK = 0x8916, 0x891C
 HOOKS = "/aws/lambda-microvms/runtime/v1/"
 NOTE = pathlib.Path("/app/note")
 ready = [int(status) for status in os.environ.get("READY", "200").split(",")]
@@ -127,14 +131,38 @@ def myself():
     }
 
 
+def leads_out():
+    """A connection from one address to another that is not loopback's, though nothing of it leaves the guest."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        for request, address in ((SIOCSIFADDR, "10.9.9.9"), (SIOCSIFNETMASK, "255.255.255.0")):
+            ifreq = struct.pack("16sH2x4s8x", b"lo:1", socket.AF_INET, socket.inet_aton(address))
+            try:
+                fcntl.ioctl(any_socket, request, ifreq)
+            except PermissionError:
+                return None
+    listener = socket.create_server(("10.9.9.10", 0))
+    near = socket.create_connection(listener.getsockname(), source_address=("10.9.9.9", 0))
+    return near, listener.accept()[0]
+
+
 def begin():
     child = subprocess.Popen(["sh", "-c", "while sleep 0.2; do date > /app/busy; done"])
     NOTE.write_text("kept")
     listener = socket.create_server(("127.0.0.1", 0))
     near = socket.create_connection(listener.getsockname())
     far, _ = listener.accept()
-    begun.update(child=child, near=near, far=far)
+    begun.update(child=child, near=near, far=far, out=leads_out())
     return {"child": child.pid}
+
+
+def is_open(connection):
+    connection.setblocking(False)
+    try:
+        return connection.recv(1) != b""
+    except BlockingIOError:
+        return True
+    except ConnectionError:
+        return False
 
 
 def survived():
@@ -144,6 +172,7 @@ def survived():
         "process": begun["child"].poll() is None,
         "file": NOTE.read_text() == "kept",
         "loopback": begun["far"].recv(4) == b"ping",
+        "outbound": begun["out"] and is_open(begun["out"][0]),
     }
 
 

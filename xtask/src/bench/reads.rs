@@ -15,7 +15,11 @@ use anyhow::{Context, Result, bail};
 use api::sigv4::percent;
 use serde_json::{Value, json};
 
-use super::client::{Client, Target};
+use super::{
+    Figures,
+    client::{Client, Target},
+    figures,
+};
 use crate::{build, process, workspace};
 
 /// Records of the large store: what is promised is promised for so many.
@@ -57,12 +61,6 @@ pub fn run(hearth: Option<PathBuf>) -> Result<()> {
         bail!("the last page costs {last:.2} times what the first costs, promised {SAME} at most");
     }
     Ok(())
-}
-
-#[derive(Debug)]
-struct Figures {
-    median: f64,
-    p99: f64,
 }
 
 /// A server whose store is kept under `target` for the next run. Dropping it ends the server.
@@ -222,10 +220,4 @@ fn page(client: &mut Client, cursor: Option<&str>) -> Result<(Vec<String>, Optio
     let items = page["items"].as_array().context("ListMicrovms gave no items")?;
     let ids = items.iter().filter_map(|item| item["microvmId"].as_str().map(str::to_owned)).collect();
     Ok((ids, page["nextToken"].as_str().map(str::to_owned)))
-}
-
-fn figures(mut times: Vec<f64>) -> Figures {
-    times.sort_by(f64::total_cmp);
-    let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize];
-    Figures { median: at(0.5), p99: at(0.99) }
 }

@@ -10,7 +10,8 @@ use crate::ApiError;
 /// Most violations that a message lists; the number in front counts all.
 const SHOWN_VIOLATIONS: usize = 20;
 
-/// Checks a request and makes it plain, on a server that lets microVMs live as long as `longest`: members that are `null` go away, for they mean the same as absent ones.
+/// Checks a request, on a server that lets microVMs live as long as `longest`, and makes it plain: members that are `null` go
+/// away, for they mean the same as absent ones.
 ///
 /// # Errors
 /// `{"message":null}` when a value is not of its kind at all, `{"Message":"Expected null"}` for a flag member of a union

@@ -73,7 +73,7 @@ pub type Passed = Vec<(&'static str, Duration)>;
 /// scratch directory and its processes.
 pub async fn run(harness: &dyn Harness) -> Result<Passed, Failure> {
     let mut passed = Passed::new();
-    let mut suite = Suite { harness, engine: harness.engine(), number: AtomicU64::new(0), saves: AtomicUsize::new(0) };
+    let mut suite = Suite { harness, engine: harness.engine(), number: AtomicU64::new(0), wakes: AtomicUsize::new(0) };
     let suite = &mut suite;
 
     macro_rules! check {
@@ -148,5 +148,5 @@ struct Suite<'a> {
     harness: &'a dyn Harness,
     engine: Arc<dyn Engine>,
     number: AtomicU64,
-    saves: AtomicUsize,
+    wakes: AtomicUsize,
 }

@@ -56,7 +56,7 @@ impl Suite<'_> {
 
     pub(super) async fn cloned(&self, image: &Image) -> Outcome<Live> {
         let (image_dir, machine_dir) = (image.dir.clone(), self.directory("machine"));
-        let spec = RestoreSpec { image_dir, machine_dir, saved_dir: None, asleep: Duration::ZERO };
+        let spec = RestoreSpec { image_dir, machine_dir, saved_dir: None };
         self.restored(spec, image.count).await
     }
 

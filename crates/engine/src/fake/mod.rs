@@ -49,7 +49,6 @@ use std::{
     io,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -190,7 +189,7 @@ impl Engine for FakeEngine {
         let machine = blocking(&machine_dir, move || {
             let places = Places { image_dir: &spec.image_dir, machine_dir: &spec.machine_dir };
             match &spec.saved_dir {
-                Some(saved_dir) => engine.start(serial, wake(places, saved_dir, spec.asleep)?, places),
+                Some(saved_dir) => engine.start(serial, wake(places, saved_dir)?, places),
                 None => prepared(places.machine_dir, || {
                     let made = clone(serial, places)?;
                     engine.start(serial, made, places).inspect_err(|_| {
@@ -257,14 +256,14 @@ fn clone(serial: u64, places: Places<'_>) -> Result<Made, EngineError> {
 }
 
 /// A suspended clone again: its save, its disk and its image must belong together.
-fn wake(places: Places<'_>, saved_dir: &Path, asleep: Duration) -> Result<Made, EngineError> {
+fn wake(places: Places<'_>, saved_dir: &Path) -> Result<Made, EngineError> {
     let image = sealed(places.image_dir)?;
     let saved: MachineFile = store::read(&saved_dir.join(MACHINE))?;
     same(saved_dir, &saved.image, &image.image)?;
     let disk: DiskFile = store::read(&places.machine_dir.join(DISK))?;
     same(places.machine_dir, &disk.disk, saved.disk.as_deref().unwrap_or_default())?;
     let mut memory = saved.memory.unwrap_or_default();
-    memory.slept(asleep);
+    memory.slept(crate::age(saved_dir));
     scripted(&memory)?;
     Ok(Made { image: saved.image, disk: saved.disk, memory })
 }

@@ -13,11 +13,11 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::{
     sync::{
-        Mutex,
+        Mutex, Notify,
         broadcast::{Receiver, error::RecvError},
         watch,
     },
-    task::AbortHandle,
+    task::{AbortHandle, JoinSet},
 };
 
 use super::{
@@ -208,6 +208,7 @@ const ROOM: Duration = Duration::from_secs(1);
 const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Listens to what a machine's monitor says by itself, to its end.
+#[derive(Clone)]
 struct Keeper {
     qmp: Arc<Qmp>,
     running: Arc<Mutex<bool>>,
@@ -217,6 +218,9 @@ struct Keeper {
 
 impl Keeper {
     async fn keep(self, mut events: Receiver<Value>) {
+        // Waits for room once, however many requests of the guest's failed meanwhile; ends with this task.
+        let (stopped, mut waiting) = (Arc::new(Notify::new()), JoinSet::new());
+        waiting.spawn(self.clone().go_on(stopped.clone()));
         loop {
             let event = match events.recv().await {
                 Ok(event) => event,
@@ -225,7 +229,7 @@ impl Keeper {
             };
             match event["event"].as_str() {
                 Some("SHUTDOWN") => drop(self.ending.send_replace(ending(&event["data"]))),
-                Some("BLOCK_IO_ERROR") if event["data"]["action"] == "stop" => self.go_on().await,
+                Some("BLOCK_IO_ERROR") if event["data"]["action"] == "stop" => stopped.notify_one(),
                 _ => {}
             }
         }
@@ -233,15 +237,18 @@ impl Keeper {
 
     /// Lets a machine run on that QEMU has stopped because its disk could not grow (`werror=enospc`), as soon as the host
     /// has room again. The guest does not notice but by the time that has passed.
-    async fn go_on(&self) {
+    async fn go_on(self, stopped: Arc<Notify>) {
         let machine = self.machine_dir.display();
-        tracing::error!(%machine, "the host's disk is full: the guest waits for room");
-        while crate::disk_is_full(&self.machine_dir) {
-            tokio::time::sleep(ROOM).await;
-        }
-        let running = self.running.lock().await;
-        if *running && let Err(error) = self.qmp.execute("cont", Value::Null).await {
-            tracing::error!(%machine, %error, "the guest cannot go on");
+        loop {
+            stopped.notified().await;
+            tracing::error!(%machine, "the host's disk is full: the guest waits for room");
+            while crate::disk_is_full(&self.machine_dir) {
+                tokio::time::sleep(ROOM).await;
+            }
+            let running = self.running.lock().await;
+            if *running && let Err(error) = self.qmp.execute("cont", Value::Null).await {
+                tracing::error!(%machine, %error, "the guest cannot go on");
+            }
         }
     }
 }

@@ -207,7 +207,7 @@ fn prepare_clone(spec: &RestoreSpec) -> Result<(), EngineError> {
             }
             let path = saved.join(process::STATE);
             let mut state = fs::read(&path).map_err(|e| EngineError::io("read", &path, e))?;
-            if let Err(error) = clock::advance(&mut state, spec.asleep) {
+            if let Err(error) = clock::advance(&mut state, crate::age(saved)) {
                 tracing::warn!(path = %path.display(), %error, "the guest's monotonic clock stood still while it slept");
             }
             fs::write(spec.machine_dir.join(process::STATE), state).map_err(at)

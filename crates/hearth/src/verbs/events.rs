@@ -205,7 +205,7 @@ mod tests {
             "pending 300ms, running 1m01s, suspending 0ms, suspended 1h00m, terminating 0ms; 122 GiB-seconds of memory; \
              suspends: 2, resumes: 1; snapshots: 2.0 KiB written, 0 B read, 2.0 GiB-hours of storage"
         );
-        let usage = json!({"builds": 2, "failedBuilds": 1, "buildingMs": 4_000, "snapshotBytes": 3 << 30});
+        let usage = json!({"builds": 2, "failedBuilds": 1, "buildingMs": 4_000, "snapshotBytes": 3_u64 << 30});
         assert_eq!(
             summary(&Subject::Image(IMAGE.parse().unwrap()), &usage),
             "builds: 2, failed: 1, building 4.0s; snapshots: 3.0 GiB there, 0 B-hours of storage"

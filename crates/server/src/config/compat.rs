@@ -20,8 +20,8 @@ pub enum Profile {
     /// Endpoints that resolve on this machine, the architecture that builds really run on, no quotas.
     #[default]
     Hearth,
-    /// Endpoints below `on.aws` without a port, two Graviton builds per version (spec 4.1), quotas, and the end of a microVM
-    /// whose `/suspend` hook fails.
+    /// Endpoints below `on.aws` without a port, two Graviton builds per version (spec 4.1), quotas, the end of a microVM
+    /// whose `/suspend` hook fails, and one second for hooks without a time-out.
     Aws,
 }
 
@@ -53,6 +53,14 @@ impl Profile {
         match self {
             Profile::Hearth => &[HOST],
             Profile::Aws => &[Architecture::Arm64, Architecture::X86_64],
+        }
+    }
+
+    /// How long a hook of a microVM may take where its image does not say, in seconds: AWS's second is hostile (spec 16, item 2).
+    pub fn hook_seconds(self) -> u32 {
+        match self {
+            Profile::Hearth => 10,
+            Profile::Aws => 1,
         }
     }
 
@@ -122,6 +130,9 @@ mod tests {
         assert_eq!(aws.endpoint_domains(), both);
         let own = load("[compat]\nprofile = \"aws\"\n[endpoint]\ndomain = \"vm.test\"").expect("loads");
         assert_eq!(own.endpoint_domains(), ["lambda-microvm.us-east-1.vm.test"]);
+        assert_eq!((plain.microvm_hook_seconds(), aws.microvm_hook_seconds()), (10, 1));
+        let set = load("[compat]\nprofile = \"aws\"\n[hooks]\nmicrovm_seconds = 7").expect("loads");
+        assert_eq!(set.microvm_hook_seconds(), 7);
         assert!(load("[compat]\nprofile = \"azure\"").expect_err("refused").to_string().contains("azure"));
     }
 

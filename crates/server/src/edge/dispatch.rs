@@ -4,17 +4,18 @@ use std::sync::Arc;
 
 use api::{
     ApiError,
-    sigv4::{Authorization, SignatureError, SignedRequest},
+    sigv4::{Authorization, Expected, SignatureError, SignedRequest},
 };
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{
-    Edge,
+    Caller, Edge,
     answer::{self, Body, Protocol, Refusal},
-    events, journal, keys, lambda, logs, sts,
+    events, gate, journal, keys, lambda, logs, sts,
 };
 
 /// The head of a request, as its signature covers it.
@@ -82,6 +83,24 @@ fn service_of(head: &Head, presented: &Result<Authorization, SignatureError>) ->
     if target { Service::Logs } else { Service::S3 }
 }
 
+impl Service {
+    /// How its answers are written, and what its requests must be signed for.
+    fn speaks<'a>(
+        &self,
+        edge: &'a Edge,
+        presented: &Result<Authorization, SignatureError>,
+    ) -> (Protocol, Expected<'a>) {
+        let global = || presented.as_ref().is_ok_and(|authorization| authorization.scope.region == sts::GLOBAL_REGION);
+        let (protocol, service) = match self {
+            Service::Sts => (Protocol::Query, "sts"),
+            Service::Logs => (Protocol::Json, "logs"),
+            _ => (Protocol::RestJson, "lambda"),
+        };
+        let region = if service == "sts" && global() { sts::GLOBAL_REGION } else { edge.region.as_str() };
+        (protocol, Expected { region, service })
+    }
+}
+
 /// Answers one request; never fails, for errors are answers.
 pub(super) async fn answer(edge: Arc<Edge>, tasks: &TaskTracker, request: Request<Incoming>) -> Response<Body> {
     let id = Uuid::new_v4();
@@ -90,25 +109,39 @@ pub(super) async fn answer(edge: Arc<Edge>, tasks: &TaskTracker, request: Reques
     let service = service_of(&head, &presented);
     let (protocol, outcome) = match service {
         Service::S3 => return edge.s3.handle(request).await,
-        Service::Lambda if head.path == journal::PATH => {
-            (Protocol::RestJson, journal::call(&edge, id, &head, presented, request.into_body()).await)
-        }
-        Service::Lambda if head.path.starts_with(events::PATH) => {
-            (Protocol::RestJson, events::call(&edge, id, &head, presented, request.into_body()).await)
-        }
-        Service::Lambda if head.path.starts_with(keys::PATH) => {
-            (Protocol::RestJson, keys::call(&edge, tasks, id, &head, presented, request.into_body()).await)
-        }
-        Service::Lambda => {
-            (Protocol::RestJson, lambda::call(&edge, tasks, id, &head, presented, request.into_body()).await)
-        }
-        Service::Sts => (Protocol::Query, sts::call(&edge, id, &head, presented, request.into_body()).await),
-        Service::Logs => (Protocol::Json, logs::call(&edge, id, &head, presented, request.into_body()).await),
         Service::Other(name) => (protocol_of(&head), Err(unknown_service(&name))),
+        known => {
+            let (protocol, expected) = known.speaks(&edge, &presented);
+            let admitted = gate::admit(&edge, id, &head, presented, expected, request.into_body()).await;
+            let outcome = match admitted {
+                Ok((caller, body)) => serve(&edge, tasks, &known, &head, caller, body).await,
+                Err(refusal) => Err(refusal),
+            };
+            (protocol, outcome)
+        }
     };
     let response = outcome.unwrap_or_else(|refusal| answer::refusal(protocol, id, &refusal));
     tracing::debug!(request_id = %id, method = head.method, path = head.path, status = response.status().as_u16(), "answered");
     answer::with_request_id(response, id)
+}
+
+/// Hands a request whose caller is known to who answers it.
+async fn serve(
+    edge: &Edge,
+    tasks: &TaskTracker,
+    service: &Service,
+    head: &Head,
+    caller: Caller,
+    body: Bytes,
+) -> Result<Response<Body>, Refusal> {
+    match service {
+        Service::Sts => sts::call(edge, head, caller, body).await,
+        Service::Logs => logs::call(edge, head, caller, body).await,
+        _ if head.path == journal::PATH => journal::call(edge, head, caller).await,
+        _ if head.path.starts_with(events::PATH) => events::call(edge, head, caller).await,
+        _ if head.path.starts_with(keys::PATH) => keys::call(edge, tasks, head, caller, body).await,
+        _ => lambda::call(edge, tasks, head, caller, body).await,
+    }
 }
 
 /// How a service that we do not know would answer, so that its client can read what we say.

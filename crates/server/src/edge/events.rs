@@ -14,25 +14,20 @@
 
 use std::convert::Infallible;
 
-use api::{
-    AccountId, ApiError, ImageArn, MicrovmId,
-    sigv4::{Authorization, Expected, SignatureError, percent},
-};
+use api::{AccountId, ApiError, ImageArn, MicrovmId, sigv4::percent};
 use bytes::Bytes;
 use futures::stream;
 use http::{Response, header};
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use serde::Serialize;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::{
     Caller, Edge,
     answer::{self, Body, Refusal},
     dispatch::Head,
-    gate,
 };
 use crate::{
     failure::internal,
@@ -51,15 +46,7 @@ const LIMIT: u32 = 100;
 const LIMIT_MAX: u32 = 1000;
 
 /// Answers one request for events.
-pub(super) async fn call(
-    edge: &Edge,
-    id: Uuid,
-    head: &Head,
-    presented: Result<Authorization, SignatureError>,
-    body: Incoming,
-) -> Result<Response<Body>, Refusal> {
-    let expected = Expected { region: edge.region.as_str(), service: "lambda" };
-    let (caller, _) = gate::admit(edge, id, head, presented, expected, body).await?;
+pub(super) async fn call(edge: &Edge, head: &Head, caller: Caller) -> Result<Response<Body>, Refusal> {
     let query = Query::read(&head.query)?;
     let desk = Desk { edge, caller };
     match (head.method.as_str(), head.path.as_str()) {

@@ -5,24 +5,20 @@
 
 use std::{convert::Infallible, sync::Arc};
 
-use api::{
-    AccountId, ApiError,
-    sigv4::{Authorization, Expected, SignatureError, percent},
-};
+use api::{AccountId, ApiError, sigv4::percent};
 use bytes::Bytes;
 use futures::stream;
 use http::{Response, header};
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::{
-    Edge,
+    Caller, Edge,
     answer::{Body, Refusal},
     dispatch::Head,
-    gate, logs,
+    logs,
 };
 use crate::logs::{Cursor, Logs};
 
@@ -30,15 +26,7 @@ use crate::logs::{Cursor, Logs};
 pub(super) const PATH: &str = "/hearth/v1/logs";
 
 /// Answers one request for log lines.
-pub(super) async fn call(
-    edge: &Edge,
-    id: Uuid,
-    head: &Head,
-    presented: Result<Authorization, SignatureError>,
-    body: Incoming,
-) -> Result<Response<Body>, Refusal> {
-    let expected = Expected { region: edge.region.as_str(), service: "lambda" };
-    let (caller, _) = gate::admit(edge, id, head, presented, expected, body).await?;
+pub(super) async fn call(edge: &Edge, head: &Head, caller: Caller) -> Result<Response<Body>, Refusal> {
     let query = Query::read(&head.query)?;
     logs::authorize(&caller, &edge.region, "logs:FilterLogEvents", &query.group, "")?;
     let (logs, stop) = (edge.logs.clone(), edge.stop.clone());

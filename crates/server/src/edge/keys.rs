@@ -15,22 +15,17 @@
 
 use std::sync::Arc;
 
-use api::{
-    AccountId, ApiError, ErrorKind, Sensitive, Timestamp,
-    sigv4::{Authorization, Expected, SignatureError, percent},
-};
+use api::{AccountId, ApiError, ErrorKind, Sensitive, Timestamp, sigv4::percent};
+use bytes::Bytes;
 use http::Response;
-use hyper::body::Incoming;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 
 use super::{
     Caller, Edge, User,
     answer::{self, Body, Refusal},
     dispatch::Head,
-    gate,
     identity::arn,
 };
 use crate::{
@@ -45,13 +40,10 @@ pub(super) const PATH: &str = "/hearth/v1/keys";
 pub(super) async fn call(
     edge: &Edge,
     tasks: &TaskTracker,
-    id: Uuid,
     head: &Head,
-    presented: Result<Authorization, SignatureError>,
-    body: Incoming,
+    caller: Caller,
+    body: Bytes,
 ) -> Result<Response<Body>, Refusal> {
-    let expected = Expected { region: edge.region.as_str(), service: "lambda" };
-    let (caller, body) = gate::admit(edge, id, head, presented, expected, body).await?;
     let verb = Verb::find(&head.method, &head.path)?;
     let desk = Desk { access: edge.access.clone(), caller };
     // In a task of its own: a change of the store must reach the copy in memory even if the client goes away.

@@ -2,38 +2,27 @@
 
 use std::sync::Arc;
 
-use api::{
-    ApiError, Operation, Service,
-    operations::Labels,
-    request,
-    schema::bounds::Longest,
-    sigv4::{Authorization, Expected, SignatureError},
-};
+use api::{ApiError, Operation, Service, operations::Labels, request, schema::bounds::Longest};
 use bytes::Bytes;
 use http::Response;
-use hyper::body::Incoming;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
-use uuid::Uuid;
 
 use super::{
     Caller, Edge, Operations,
     answer::{self, Body, Refusal},
     dispatch::Head,
-    gate,
 };
 
 /// Answers one request of the service.
 pub(super) async fn call(
     edge: &Edge,
     tasks: &TaskTracker,
-    id: Uuid,
     head: &Head,
-    presented: Result<Authorization, SignatureError>,
-    body: Incoming,
+    caller: Caller,
+    body: Bytes,
 ) -> Result<Response<Body>, Refusal> {
-    let expected = Expected { region: edge.region.as_str(), service: "lambda" };
-    let (caller, body) = gate::admit(edge, id, head, presented, expected, body).await?;
+    let id = caller.request_id;
     let (operation, labels) = Operation::find(&head.method, &head.path)?;
     let named = |error: ApiError| match operation.service() {
         Service::LambdaCore => error.of_core(),

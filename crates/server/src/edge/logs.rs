@@ -5,33 +5,21 @@ use std::sync::Arc;
 use api::{
     ApiError, Region,
     logs::{self, LogsInput, LogsOperation, TARGET_PREFIX},
-    sigv4::{Authorization, Expected, SignatureError},
 };
 use bytes::Bytes;
 use http::Response;
-use hyper::body::Incoming;
 use iam::Decision;
 use serde::Serialize;
-use uuid::Uuid;
 
 use super::{
     Caller, Edge,
     answer::{self, Body, Refusal},
     dispatch::Head,
-    gate,
 };
 use crate::logs::Query;
 
 /// Answers one request of the service.
-pub(super) async fn call(
-    edge: &Edge,
-    id: Uuid,
-    head: &Head,
-    presented: Result<Authorization, SignatureError>,
-    body: Incoming,
-) -> Result<Response<Body>, Refusal> {
-    let expected = Expected { region: edge.region.as_str(), service: "logs" };
-    let (caller, body) = gate::admit(edge, id, head, presented, expected, body).await?;
+pub(super) async fn call(edge: &Edge, head: &Head, caller: Caller, body: Bytes) -> Result<Response<Body>, Refusal> {
     let operation = operation(head)?;
     let call = Call { edge, caller, body };
     let answer = match operation {

@@ -3,10 +3,10 @@
 
 use api::{
     ApiError, ErrorKind,
-    sigv4::{Authorization, Expected, SignatureError, percent},
+    sigv4::{SignatureError, percent},
 };
+use bytes::Bytes;
 use http::Response;
-use hyper::body::Incoming;
 use uuid::Uuid;
 
 use super::{
@@ -18,23 +18,15 @@ use super::{
 use crate::failure::internal;
 
 /// The region that the global STS endpoint is signed for, wherever the client is.
-const GLOBAL_REGION: &str = "us-east-1";
+pub(super) const GLOBAL_REGION: &str = "us-east-1";
 /// Bounds and default of a session, seconds.
 const DURATION_MIN: i64 = 900;
 const DURATION_MAX: i64 = 129_600;
 const DURATION_DEFAULT: i64 = 43_200;
 
 /// Answers one request of the service.
-pub(super) async fn call(
-    edge: &Edge,
-    id: Uuid,
-    head: &Head,
-    presented: Result<Authorization, SignatureError>,
-    body: Incoming,
-) -> Result<Response<Body>, Refusal> {
-    let global = presented.as_ref().is_ok_and(|authorization| authorization.scope.region == GLOBAL_REGION);
-    let region = if global { GLOBAL_REGION } else { edge.region.as_str() };
-    let (caller, body) = gate::admit(edge, id, head, presented, Expected { region, service: "sts" }, body).await?;
+pub(super) async fn call(edge: &Edge, head: &Head, caller: Caller, body: Bytes) -> Result<Response<Body>, Refusal> {
+    let id = caller.request_id;
     let form = if head.method == "POST" { String::from_utf8_lossy(&body).into_owned() } else { head.query.clone() };
     let pairs = percent::query_pairs(&form).unwrap_or_default();
     let parameter = |wanted: &str| pairs.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());

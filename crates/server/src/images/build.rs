@@ -362,8 +362,7 @@ impl Job<'_> {
         let seconds = asked.unwrap_or(self.images.shared.config.file.hooks.validate_seconds);
         self.log.line(&format!("[hearth] /validate on a copy, at most {seconds} s"));
         let machine_dir = self.machine_dir(VALIDATOR);
-        let spec =
-            RestoreSpec { image_dir: self.image_dir.clone(), machine_dir, saved_dir: None, asleep: Duration::ZERO };
+        let spec = RestoreSpec { image_dir: self.image_dir.clone(), machine_dir, saved_dir: None };
         let machine = self.images.shared.engine.restore(spec).await?;
         crash::point("validate: copy restored");
         let within = Duration::from_secs(seconds.into());

@@ -8,6 +8,10 @@ use std::{
     path::Path,
 };
 
+use rustix::{
+    fs::{FallocateFlags, SeekFrom, fallocate, seek},
+    io::Errno,
+};
 use serde::Deserialize;
 
 use super::Line;
@@ -26,10 +30,11 @@ pub struct Event {
     pub line: Line,
 }
 
-/// An open stream. It ends where its last whole line ended when it was opened.
+/// An open stream. It begins with the oldest line that is left, and ends where its last whole line ended when it was opened.
 #[derive(Debug)]
 pub struct LogFile {
     file: File,
+    begin: u64,
     end: u64,
 }
 
@@ -42,7 +47,10 @@ impl LogFile {
     /// `None` when there is no such stream.
     pub fn open(path: &Path) -> io::Result<Option<Self>> {
         match File::open(path) {
-            Ok(file) => Ok(Some(LogFile { end: whole(&file)?, file })),
+            Ok(file) => {
+                let begin = begin(&file)?;
+                Ok(Some(LogFile { begin, end: whole(&file)?.max(begin), file }))
+            }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
         }
@@ -53,10 +61,10 @@ impl LogFile {
         self.end
     }
 
-    /// Does a line start at `offset`, or the file end there?
+    /// Does a line start at `offset`, or the file end there? What was dropped may have been anything.
     pub fn is_boundary(&self, offset: u64) -> io::Result<bool> {
-        if offset == 0 || offset > self.end {
-            return Ok(offset == 0);
+        if offset <= self.begin || offset > self.end {
+            return Ok(offset <= self.begin);
         }
         let mut byte = [0];
         self.file.read_exact_at(&mut byte, offset - 1)?;
@@ -66,7 +74,7 @@ impl LogFile {
     /// Where the first line of that time or a later one starts; the end when there is none. `t` in milliseconds since the
     /// epoch.
     pub fn seek_time(&self, t: i64) -> io::Result<u64> {
-        let (mut low, mut high) = (0, self.end);
+        let (mut low, mut high) = (self.begin, self.end);
         while low < high {
             let middle = low + (high - low) / 2;
             let start = newline_before(&self.file, middle)?.max(low);
@@ -90,15 +98,17 @@ impl LogFile {
         self.backward(0, self.end)?.read()
     }
 
-    /// The lines of `from..to`, oldest first; both are boundaries.
+    /// The lines of `from..to`, oldest first; both are boundaries. Those that were dropped are not among them.
     pub fn forward(&self, from: u64, to: u64) -> io::Result<Forward> {
+        let from = from.max(self.begin);
         let file = Positioned { file: self.file.try_clone()?, at: from };
         let file = BufReader::with_capacity(BLOCK, file);
         Ok(Forward { file, at: from, to: to.min(self.end), text: Vec::new() })
     }
 
-    /// The lines of `from..to`, newest first; both are boundaries.
+    /// The lines of `from..to`, newest first; both are boundaries. Those that were dropped are not among them.
     pub fn backward(&self, from: u64, to: u64) -> io::Result<Backward> {
+        let from = from.max(self.begin);
         let at = to.min(self.end);
         Ok(Backward { file: self.file.try_clone()?, from, at, block: Vec::new() })
     }
@@ -224,6 +234,33 @@ impl Iterator for Backward {
     }
 }
 
+/// Offset of the oldest line: what was dropped reads as zeros, and no line begins with one.
+pub(super) fn begin(file: &File) -> io::Result<u64> {
+    let mut block = vec![0; BLOCK];
+    let mut read = file.read_at(&mut block[..1], 0)?;
+    if read == 0 || block[0] != 0 {
+        return Ok(0);
+    }
+    let mut at = match seek(file, SeekFrom::Data(0)) {
+        Ok(at) => at,
+        Err(Errno::NXIO) => return Ok(file.metadata()?.len()),
+        Err(error) => return Err(error.into()),
+    };
+    while read > 0 {
+        read = file.read_at(&mut block, at)?;
+        if let Some(first) = block[..read].iter().position(|byte| *byte != 0) {
+            return Ok(at + first as u64);
+        }
+        at += read as u64;
+    }
+    Ok(at)
+}
+
+/// Gives the space of everything before `offset`, a boundary, back to the file system. Offsets stay what they are.
+pub(super) fn drop_before(file: &File, offset: u64) -> io::Result<()> {
+    Ok(fallocate(file, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 0, offset)?)
+}
+
 /// Bytes of whole lines: a writer may be in the middle of the last one, or have died there.
 pub(super) fn whole(file: &File) -> io::Result<u64> {
     newline_before(file, file.metadata()?.len())
@@ -309,6 +346,33 @@ mod tests {
         assert_eq!(numbers(backward), [3, 2, 1]);
         assert_eq!(file.seek_time(6).expect("seek"), file.end());
         assert_eq!(file.last().expect("read").expect("there").line.n, 3);
+    }
+
+    #[test]
+    fn what_was_dropped_is_not_there_and_offsets_stay() {
+        let lines: Vec<_> = (0..400).map(|i| (i, 300)).collect();
+        let (_dir, path) = written(&lines, "");
+        let all: Vec<Event> = {
+            let file = LogFile::open(&path).expect("open").expect("there");
+            file.forward(0, file.end()).expect("forward").map(|event| event.expect("read")).collect()
+        };
+        for kept_from in [1, 7, 30, 200, 399] {
+            let at = all[kept_from].start;
+            drop_before(&File::options().write(true).open(&path).expect("open"), at).expect("punch");
+            let file = LogFile::open(&path).expect("open").expect("there");
+            assert_eq!(file.first().expect("read").as_ref(), Some(&all[kept_from]));
+            assert_eq!(numbers(file.forward(0, file.end()).expect("forward")).len(), 400 - kept_from);
+            assert_eq!(numbers(file.forward(at, file.end()).expect("forward")).len(), 400 - kept_from);
+            assert_eq!(numbers(file.backward(0, file.end()).expect("backward")).len(), 400 - kept_from);
+            assert_eq!(file.seek_time(3).expect("seek"), all[kept_from.max(3)].start);
+            assert_eq!(file.seek_time(399).expect("seek"), all[399].start);
+            assert!(file.is_boundary(at).expect("read") && file.is_boundary(at / 2).expect("read"));
+        }
+        let file = File::options().write(true).open(&path).expect("open");
+        drop_before(&file, all[399].end).expect("punch");
+        let file = LogFile::open(&path).expect("open").expect("there");
+        assert_eq!((file.first().expect("read"), file.last().expect("read")), (None, None));
+        assert_eq!(file.seek_time(0).expect("seek"), file.end());
     }
 
     #[test]

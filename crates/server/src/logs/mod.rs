@@ -1,7 +1,8 @@
 //! Log groups and streams as files: what builds and applications say, one JSON object a line.
 //!
 //! `logs/<account>/<group>/<stream>.jsonl`, names percent-encoded so that each is one path component ([`names`]). A stream
-//! is append-only, its numbers and times never go back; whoever follows it is told of every append. Reading goes by byte
+//! is append-only, its numbers and times never go back; whoever follows it is told of every append. Of one that is larger
+//! than it may be the oldest lines are dropped. Reading goes by byte
 //! offset ([`file`](mod@file)), so that a page of a large stream costs what the page holds.
 
 mod file;
@@ -12,7 +13,7 @@ use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::UNIX_EPOCH,
@@ -45,6 +46,7 @@ pub struct Logs {
     changed: watch::Sender<u64>,
     turns: Arc<Semaphore>,
     cursors: Cursors,
+    stream_bytes: u64,
 }
 
 /// How far a reader is in each stream, in bytes.
@@ -65,6 +67,33 @@ struct State {
     n: u64,
     /// Time of the last line.
     t: i64,
+    /// Where the oldest line begins, and where the last one ends.
+    begin: u64,
+    end: u64,
+    /// As much as lies between the two, about.
+    most: u64,
+}
+
+impl State {
+    fn of(file: File, most: u64) -> io::Result<Self> {
+        let begin = file::begin(&file)?;
+        let (n, t) = repair(&file, begin)?;
+        let end = file.metadata()?.len();
+        Ok(State { file, n, t, begin, end, most })
+    }
+
+    /// Drops the oldest lines of a stream that has become too large, a quarter of it at a time.
+    fn shrink(&mut self) -> io::Result<()> {
+        if self.end - self.begin <= self.most {
+            return Ok(());
+        }
+        let begin = file::newline_before(&self.file, self.end - self.most / 4 * 3)?;
+        if begin > self.begin {
+            file::drop_before(&self.file, begin)?;
+            self.begin = begin;
+        }
+        Ok(())
+    }
 }
 
 /// Longest text of a line, bytes (the service's own bound); the rest is cut off.
@@ -75,12 +104,13 @@ const TURNS: usize = 8;
 const CHUNK_BYTES: usize = 1024 * 1024;
 
 impl Logs {
-    /// The groups below that directory, which is made when it is missing. `cursor_key` authenticates the tokens of [`Query`].
-    pub fn new(dir: PathBuf, cursor_key: Vec<u8>) -> io::Result<Arc<Self>> {
+    /// The groups below that directory, which is made when it is missing. `cursor_key` authenticates the tokens of [`Query`];
+    /// a stream has about `stream_bytes` at most.
+    pub fn new(dir: PathBuf, cursor_key: Vec<u8>, stream_bytes: u64) -> io::Result<Arc<Self>> {
         fs::create_dir_all(&dir)?;
         let (open, changed) = (Mutex::new(HashMap::new()), watch::Sender::new(0));
         let (turns, cursors) = (Arc::new(Semaphore::new(TURNS)), Cursors::new(cursor_key));
-        Ok(Arc::new(Logs { dir, open, changed, turns, cursors }))
+        Ok(Arc::new(Logs { dir, open, changed, turns, cursors, stream_bytes }))
     }
 
     /// Opens a stream for appending; all holders of one stream share it.
@@ -93,8 +123,8 @@ impl Logs {
         }
         fs::create_dir_all(dir)?;
         let file = OpenOptions::new().create(true).read(true).append(true).open(&path)?;
-        let (n, t) = repair(&file)?;
-        let stream = Arc::new(Stream { state: Mutex::new(State { file, n, t }), changed: self.changed.clone() });
+        let state = State::of(file, self.stream_bytes)?;
+        let stream = Arc::new(Stream { state: Mutex::new(state), changed: self.changed.clone() });
         open.retain(|_, stream| stream.strong_count() > 0);
         open.insert(path, Arc::downgrade(&stream));
         Ok(stream)
@@ -155,7 +185,8 @@ impl Logs {
     /// When a group came into being, milliseconds since the epoch, and the bytes of all its streams.
     pub fn group_facts(&self, account: &AccountId, group: &str) -> io::Result<(i64, u64)> {
         let dir = self.group_dir(account, group)?;
-        let sizes = fs::read_dir(&dir)?.map(|entry| Ok(entry?.metadata()?.len()));
+        let held = |of: fs::Metadata| of.len().min(of.blocks() * 512); // what was dropped is a hole
+        let sizes = fs::read_dir(&dir)?.map(|entry| Ok(held(entry?.metadata()?)));
         Ok((born(&fs::metadata(&dir)?), sizes.sum::<io::Result<u64>>()?))
     }
 
@@ -208,6 +239,12 @@ impl Stream {
         text.push(b'\n');
         state.file.write_all(&text)?;
         (state.n, state.t) = (n, t);
+        state.end += text.len() as u64;
+        if let Err(error) = state.shrink() {
+            // A file system that cannot: the line is there all the same. Asked again when it is twice as large.
+            tracing::error!(%error, bytes = state.end - state.begin, "old lines of a log cannot be dropped");
+            state.most = state.most.saturating_mul(2);
+        }
         drop(state);
         self.changed.send_modify(|count| *count += 1);
         Ok(())
@@ -216,14 +253,14 @@ impl Stream {
 
 /// Cuts a half-written last line (a crash) off, and whatever cannot be read before it; returns the last line's number and
 /// time.
-fn repair(file: &File) -> io::Result<(u64, i64)> {
-    let mut end = file::whole(file)?;
+fn repair(file: &File, begin: u64) -> io::Result<(u64, i64)> {
+    let mut end = file::whole(file)?.max(begin);
     loop {
-        let start = file::newline_before(file, end.saturating_sub(1))?;
+        let start = file::newline_before(file, end.saturating_sub(1))?.clamp(begin, end);
         let mut text = vec![0; usize::try_from(end - start).map_err(io::Error::other)?];
         file.read_exact_at(&mut text, start)?;
         match serde_json::from_slice::<Line>(&text) {
-            Err(_) if end > 0 => end = start,
+            Err(_) if end > begin => end = start,
             read => {
                 file.set_len(end)?;
                 return Ok(read.map_or((0, 0), |line| (line.n, line.t)));
@@ -286,7 +323,7 @@ mod tests {
     #[test]
     fn lines_come_back_in_order_and_repeats_are_dropped() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let logs = Logs::new(dir.path().join("logs"), vec![7; 32]).expect("logs");
+        let logs = Logs::new(dir.path().join("logs"), vec![7; 32], 1 << 30).expect("logs");
         let build = logs.stream(&account(), "/aws/x", "build/1.0/a").expect("stream");
         build.append(1, "one").expect("append");
         build.append_numbered(7, 2, "seven").expect("append");
@@ -307,7 +344,7 @@ mod tests {
     #[test]
     fn a_half_written_line_is_cut_off_and_the_numbers_go_on() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let logs = Logs::new(dir.path().to_owned(), vec![7; 32]).expect("logs");
+        let logs = Logs::new(dir.path().to_owned(), vec![7; 32], 1 << 30).expect("logs");
         logs.stream(&account(), "/aws/x", "s").expect("stream").append(1, "one").expect("append");
         let path = logs.path(&account(), "/aws/x", "s").expect("path");
         OpenOptions::new().append(true).open(&path).and_then(|mut f| f.write_all(b"{\"n\":2,\"t\"")).expect("write");
@@ -319,7 +356,7 @@ mod tests {
     #[test]
     fn what_cannot_be_read_at_the_end_is_cut_off() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let logs = Logs::new(dir.path().to_owned(), vec![7; 32]).expect("logs");
+        let logs = Logs::new(dir.path().to_owned(), vec![7; 32], 1 << 30).expect("logs");
         logs.stream(&account(), "g", "s").expect("stream").append(1, "one").expect("append");
         let path = logs.path(&account(), "g", "s").expect("path");
         // A power cut may leave zeros.
@@ -331,9 +368,33 @@ mod tests {
     }
 
     #[test]
+    fn a_stream_is_bounded_by_dropping_its_oldest_lines() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let open = || Logs::new(dir.path().to_owned(), vec![7; 32], 100_000).expect("logs");
+        let logs = open();
+        let stream = logs.stream(&account(), "/aws/x", "s").expect("stream");
+        for n in 1..=3000 {
+            stream.append(n, &"x".repeat(100)).expect("append");
+        }
+        let first_and_last = |logs: &Logs| {
+            let lines = logs.read(&account(), "/aws/x", "", &mut Cursor::default()).expect("read");
+            (lines[0].1.n, lines[lines.len() - 1].1.n)
+        };
+        let (first, last) = first_and_last(&logs);
+        assert!(last == 3000 && (2200..2500).contains(&first), "{first}..={last}");
+        let (_, bytes) = logs.group_facts(&account(), "/aws/x").expect("facts");
+        assert!(bytes < 110_000, "{bytes} bytes are left");
+        drop((stream, logs));
+        let logs = open();
+        assert_eq!(first_and_last(&logs), (first, 3000));
+        logs.stream(&account(), "/aws/x", "s").expect("stream").append(1, "on").expect("append");
+        assert_eq!(first_and_last(&logs), (first, 3001));
+    }
+
+    #[test]
     fn accounts_do_not_see_each_other() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let logs = Logs::new(dir.path().to_owned(), vec![7; 32]).expect("logs");
+        let logs = Logs::new(dir.path().to_owned(), vec![7; 32], 1 << 30).expect("logs");
         let other: AccountId = "444455556666".parse().expect("account");
         logs.stream(&account(), "/g", "s").expect("stream").append(1, "ours").expect("append");
         assert_eq!(logs.groups(&other).expect("groups"), Vec::<String>::new());
@@ -347,7 +408,7 @@ mod tests {
     #[test]
     fn times_never_go_back_and_texts_are_bounded() {
         let dir = tempfile::tempdir().expect("tempdir");
-        let logs = Logs::new(dir.path().to_owned(), vec![7; 32]).expect("logs");
+        let logs = Logs::new(dir.path().to_owned(), vec![7; 32], 1 << 30).expect("logs");
         let stream = logs.stream(&account(), "g", "s").expect("stream");
         stream.append(5, "one").expect("append");
         stream.append(3, "two").expect("append");

@@ -96,6 +96,11 @@ impl Cell {
         next
     }
 
+    /// Has everybody who follows the record look at it again, though it is as it was: another time of day has come.
+    pub fn look_again(&self) {
+        self.record.send_modify(|_| {});
+    }
+
     /// Traffic was seen: the idle clock restarts.
     pub fn touch(&self) {
         self.activity.fetch_max(now(), Ordering::Relaxed);

@@ -1,7 +1,5 @@
 //! SUSPENDED and wanted back: restore the checkpoint, make it current, `/resume`.
 
-use std::{path::Path, time::Duration};
-
 use engine::RestoreSpec;
 use lifecycle::{microvms::Input, usage::Snapshot};
 
@@ -60,9 +58,7 @@ impl Driver {
         };
         let machine_dir = self.shared.microvm_dir(record.id);
         let told = |error: &dyn std::fmt::Display| tracing::error!(microvm = %record.id, %error, "a resume failed");
-        let asleep = since_saved(&saved_dir).await;
-        let (image_dir, saved) = (record.image_dir.clone(), Some(saved_dir.clone()));
-        let spec = RestoreSpec { image_dir, machine_dir, saved_dir: saved, asleep };
+        let spec = RestoreSpec { image_dir: record.image_dir.clone(), machine_dir, saved_dir: Some(saved_dir.clone()) };
         let machine = self.shared.engine.restore(spec).await.map_err(|error| {
             told(&error);
             outside(&error)
@@ -126,10 +122,4 @@ impl Driver {
             None => self.apply(Input::Lost(reason), |_| {}).await,
         }
     }
-}
-
-/// How long ago a checkpoint was made; nothing where that cannot be told, or the host's clock was set back since.
-async fn since_saved(dir: &Path) -> Duration {
-    let metadata = tokio::fs::metadata(dir).await;
-    metadata.and_then(|metadata| metadata.modified()).ok().and_then(|at| at.elapsed().ok()).unwrap_or_default()
 }

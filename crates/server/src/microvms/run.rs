@@ -1,7 +1,5 @@
 //! PENDING: restore a private copy of the image, make it its own, `/run`.
 
-use std::time::Duration;
-
 use engine::{EngineError, RestoreSpec};
 use lifecycle::microvms::Input;
 
@@ -57,8 +55,7 @@ impl Driver {
             remove_dir(machine_dir.clone()).await.map_err(|e| EngineError::io("clear", &machine_dir, e))?;
             crash::point("run: earlier files removed");
         }
-        let spec =
-            RestoreSpec { image_dir: record.image_dir.clone(), machine_dir, saved_dir: None, asleep: Duration::ZERO };
+        let spec = RestoreSpec { image_dir: record.image_dir.clone(), machine_dir, saved_dir: None };
         let machine = self.shared.engine.restore(spec).await?;
         crash::point("run: machine restored");
         let found = machine.record();

@@ -12,10 +12,10 @@ use std::{
 use api::{AccountId, ImageArn, ImageVersion, MicrovmId};
 use lifecycle::{Millis, usage::Snapshot};
 use serde::Serialize;
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{Connection as _, Sqlite, SqliteConnection, Transaction};
 use tokio::sync::watch;
 
-use super::{ImageRecord, MicrovmRecord, Store, StoreError, VersionRecord};
+use super::{ImageRecord, MicrovmRecord, Store, StoreError, VersionRecord, commit};
 
 /// What an acceptance of `RunMicrovm` is called; every other row of a microVM has the name of its input.
 pub const ACCEPTED: &str = "Accepted";
@@ -112,26 +112,10 @@ pub struct Event {
     pub memory_mib: u32,
     /// The snapshot that was written (a suspend, a build) or restored from (a start, a resume).
     #[serde(flatten)]
-    pub snapshot: Option<Moved>,
+    pub snapshot: Option<Snapshot>,
     /// Why, as the API shows it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-}
-
-/// [`Snapshot`] as a row shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Moved {
-    /// See [`Snapshot`].
-    pub memory_bytes: u64,
-    /// See [`Snapshot`].
-    pub disk_bytes: u64,
-}
-
-impl From<Moved> for Snapshot {
-    fn from(moved: Moved) -> Self {
-        Snapshot { memory_bytes: moved.memory_bytes, disk_bytes: moved.disk_bytes }
-    }
 }
 
 /// A row that is to be written.
@@ -196,7 +180,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Writes it; its number.
-    pub(super) async fn write(&self, connection: &mut SqliteConnection) -> Result<u64, StoreError> {
+    async fn write(&self, connection: &mut SqliteConnection) -> Result<u64, StoreError> {
         let (n,): (i64,) = sqlx::query_as(
             "INSERT INTO history_numbers VALUES (?, 1) ON CONFLICT (account) DO UPDATE SET last = last + 1 RETURNING last",
         )
@@ -289,7 +273,8 @@ type Row =
 
 fn event(row: Row) -> Event {
     let (n, at, kind, resource, image_arn, version, what, state, memory_mib, memory, disk, reason) = row;
-    let moved = |memory: i64, disk: i64| Moved { memory_bytes: memory.unsigned_abs(), disk_bytes: disk.unsigned_abs() };
+    let moved =
+        |memory: i64, disk: i64| Snapshot { memory_bytes: memory.unsigned_abs(), disk_bytes: disk.unsigned_abs() };
     let snapshot = memory.zip(disk).map(|(memory, disk)| moved(memory, disk));
     Event { n: n.unsigned_abs(), at, kind, resource, image_arn, version, what, state, memory_mib, snapshot, reason }
 }
@@ -332,6 +317,20 @@ impl Store {
             events.reverse();
         }
         Ok(events)
+    }
+
+    /// Commits what a transaction has changed with its row, and tells those who wait for it. `points` are before and after the
+    /// commit.
+    pub(super) async fn conclude(
+        &self,
+        mut transaction: Transaction<'_, Sqlite>,
+        entry: &Entry<'_>,
+        points: [&'static str; 2],
+    ) -> Result<(), StoreError> {
+        let n = entry.write(&mut transaction).await?;
+        commit(transaction, points).await?;
+        self.news.tell(entry.account, n);
+        Ok(())
     }
 
     /// Follows the number of an account's newest row. It is 0 until one is written.

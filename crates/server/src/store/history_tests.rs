@@ -153,8 +153,8 @@ async fn every_transition_of_a_microvm_is_a_row() {
     assert_eq!(events.iter().map(|event| event.at).collect::<Vec<_>>(), [1_000, 1_300, 2_000, 2_000, 2_000, 2_100]);
     assert!(events.is_sorted_by(|one, next| one.n < next.n), "in order within one millisecond too");
     assert!(events.iter().all(|event| event.memory_mib == 512 && event.version.as_deref() == Some("1.0")));
-    assert_eq!(events[1].snapshot, Some(Moved { memory_bytes: 700, disk_bytes: 30 }));
-    assert_eq!(events[3].snapshot, Some(Moved { memory_bytes: 90, disk_bytes: 10 }));
+    assert_eq!(events[1].snapshot, Some(Snapshot { memory_bytes: 700, disk_bytes: 30 }));
+    assert_eq!(events[3].snapshot, Some(Snapshot { memory_bytes: 90, disk_bytes: 10 }));
     assert_eq!(events[4].reason.as_deref(), Some("Container Stopped with Exit Code: 3"));
     let shown = serde_json::to_value(&events[3]).unwrap();
     let expected = json!({"n": events[3].n, "at": 2_000, "kind": "microvm", "resource": record.id, "imageArn": image.arn,
@@ -214,7 +214,7 @@ async fn an_image_s_rows_outlive_it_and_go_on_under_its_name() {
             "Deleted -> DELETED"
         ]
     );
-    assert_eq!(events[2].snapshot, Some(Moved { memory_bytes: 700, disk_bytes: 30 }));
+    assert_eq!(events[2].snapshot, Some(Snapshot { memory_bytes: 700, disk_bytes: 30 }));
     let failed = (events[4].version.as_deref(), events[4].reason.as_deref(), events[4].snapshot);
     assert_eq!(failed, (Some("2.0"), Some("S3_NO_SUCH_KEY: there is no such key"), None));
     assert_eq!(store.audit().await.unwrap(), Vec::<String>::new());

@@ -137,11 +137,7 @@ impl Store {
             }
         }
         let entry = Entry::of_image(image, Some(version), ImageEvent::Created, image.created_at.as_millis());
-        let n = entry.write(&mut transaction).await?;
-        crash::point("store: image inserted");
-        transaction.commit().await?;
-        self.news.tell(&image.account, n);
-        crash::point("store: image inserted, durable");
+        self.conclude(transaction, &entry, ["store: image inserted", "store: image inserted, durable"]).await?;
         Ok(Accepted::New)
     }
 
@@ -169,11 +165,7 @@ impl Store {
             }
         }
         let entry = Entry::of_image(image, Some(version), ImageEvent::Updated, version.created_at.as_millis());
-        let n = entry.write(&mut transaction).await?;
-        crash::point("store: version inserted");
-        transaction.commit().await?;
-        self.news.tell(&image.account, n);
-        crash::point("store: version inserted, durable");
+        self.conclude(transaction, &entry, ["store: version inserted", "store: version inserted, durable"]).await?;
         Ok(Accepted::New)
     }
 
@@ -188,12 +180,7 @@ impl Store {
         put_image(&mut transaction, image).await?;
         put_version(&mut transaction, image.id, version).await?;
         let entry = Entry::of_image(image, Some(version), event, version.updated_at.as_millis());
-        let n = entry.write(&mut transaction).await?;
-        crash::point("store: image changed");
-        transaction.commit().await?;
-        self.news.tell(&image.account, n);
-        crash::point("store: image changed, durable");
-        Ok(())
+        self.conclude(transaction, &entry, ["store: image changed", "store: image changed, durable"]).await
     }
 
     /// Writes an image alone, for what is no transition: its tags.
@@ -224,11 +211,7 @@ impl Store {
         }
         let event = version.map_or(ImageEvent::Deleting, |_| ImageEvent::VersionDeleting);
         let entry = Entry::of_image(image, version, event, image.updated_at.as_millis());
-        let n = entry.write(&mut transaction).await?;
-        crash::point("store: image retired");
-        transaction.commit().await?;
-        self.news.tell(&image.account, n);
-        crash::point("store: image retired, durable");
+        self.conclude(transaction, &entry, ["store: image retired", "store: image retired, durable"]).await?;
         Ok(true)
     }
 
@@ -242,12 +225,7 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         let entry = Entry::of_image(image, Some(version), ImageEvent::VersionDeleted, image.updated_at.as_millis());
-        let n = entry.write(&mut transaction).await?;
-        crash::point("store: version deleted");
-        transaction.commit().await?;
-        self.news.tell(&image.account, n);
-        crash::point("store: version deleted, durable");
-        Ok(())
+        self.conclude(transaction, &entry, ["store: version deleted", "store: version deleted, durable"]).await
     }
 
     /// Forgets an image and its versions.
@@ -258,11 +236,8 @@ impl Store {
         if done.rows_affected() == 0 {
             return Ok(());
         }
-        let n = Entry::of_image(image, None, ImageEvent::Deleted, now()).write(&mut transaction).await?;
-        transaction.commit().await?;
-        self.news.tell(&image.account, n);
-        crash::point("store: image forgotten");
-        Ok(())
+        let entry = Entry::of_image(image, None, ImageEvent::Deleted, now());
+        self.conclude(transaction, &entry, ["store: image being forgotten", "store: image forgotten"]).await
     }
 
     /// The image of that ARN.

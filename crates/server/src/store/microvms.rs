@@ -204,11 +204,7 @@ impl Store {
             return Ok(Accepted::OverQuota(quota));
         }
         let entry = Entry::of_microvm(record, ACCEPTED.to_owned(), record.life.started_at, None);
-        let n = entry.write(&mut transaction).await?;
-        crash::point("store: microvm inserted");
-        transaction.commit().await?;
-        self.news.tell(&record.account, n);
-        crash::point("store: microvm there");
+        self.conclude(transaction, &entry, ["store: microvm inserted", "store: microvm there"]).await?;
         Ok(Accepted::New)
     }
 
@@ -232,17 +228,12 @@ impl Store {
         if done.rows_affected() != 1 {
             return Err(StoreError::Stale(record.id.to_string()));
         }
-        let n = match transition {
-            None => 0,
-            Some(Transition { input, at, snapshot }) => {
-                Entry::of_microvm(record, name(input)?, at, snapshot).write(&mut transaction).await?
-            }
+        let points = ["store: microvm changed", "store: microvm change durable"];
+        let Some(Transition { input, at, snapshot }) = transition else {
+            return super::commit(transaction, points).await;
         };
-        crash::point("store: microvm changed");
-        transaction.commit().await?;
-        self.news.tell(&record.account, n);
-        crash::point("store: microvm change durable");
-        Ok(())
+        let entry = Entry::of_microvm(record, name(input)?, at, snapshot);
+        self.conclude(transaction, &entry, points).await
     }
 
     /// Notes when traffic of microVMs was last seen, and forgets those that are over.

@@ -16,7 +16,7 @@ mod tokens;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use sqlx::{
-    Connection as _,
+    Connection as _, Sqlite, Transaction,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous},
 };
 
@@ -38,6 +38,14 @@ const CLOSE: Duration = Duration::from_secs(5);
 pub struct Store {
     pool: SqlitePool,
     news: Arc<history::News>,
+}
+
+/// Commits; `points` are before and after.
+async fn commit(transaction: Transaction<'_, Sqlite>, [before, after]: [&'static str; 2]) -> Result<(), StoreError> {
+    crash::point(before);
+    transaction.commit().await?;
+    crash::point(after);
+    Ok(())
 }
 
 /// The store failed, or holds what it should not.

@@ -62,7 +62,7 @@ impl Server {
         let keys = Arc::new(TwoKeys(access.clone()));
         let s3 = S3Store::new(&dir.path().join("s3"), keys.clone(), &S3Store::BASE_DOMAINS, "aws").unwrap();
         let stub = Stub::new();
-        let logs = Logs::new(dir.path().join("logs"), vec![7; 32]).unwrap();
+        let logs = Logs::new(dir.path().join("logs"), vec![7; 32], 1 << 30).unwrap();
         let edge = Edge {
             keys,
             access: access.clone(),

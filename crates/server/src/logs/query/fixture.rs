@@ -20,7 +20,7 @@ impl Fixture {
     pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().expect("tempdir");
         Fixture {
-            logs: Logs::new(dir.path().to_owned(), vec![7; 32]).expect("logs"),
+            logs: Logs::new(dir.path().to_owned(), vec![7; 32], 1 << 30).expect("logs"),
             region: "us-east-1".parse().expect("region"),
             account: "111122223333".parse().expect("account"),
             _dir: dir,
