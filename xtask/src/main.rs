@@ -10,6 +10,7 @@ mod fuzz;
 mod node;
 mod process;
 mod setup;
+mod shell;
 mod sys;
 mod test;
 mod venv;
@@ -43,6 +44,8 @@ enum Task {
     Build(build::Build),
     /// The specification's conformance checklist, line by line, on a real server
     AppendixB(appendix_b::AppendixB),
+    /// Shell, programs and files, on a real microVM
+    Shell(shell::Shell),
     /// Measure ratios on this machine, in one run
     Bench(bench::Bench),
     /// Install what the other tasks need from Debian (as root)
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Task::Fuzz(fuzz) => fuzz.run(),
         Task::Build(build) => build.run(),
         Task::AppendixB(appendix_b) => appendix_b.run(),
+        Task::Shell(shell) => shell.run(),
         Task::Bench(bench) => bench.run(),
         Task::Setup => setup::run(),
     };

@@ -48,9 +48,9 @@ const SETUP_BOUND: Duration = Duration::from_secs(60);
 /// How long output may come after the main process ended. Its PID namespace dies with it, so this is for the last bytes.
 const OUTPUT_GRACE: Duration = Duration::from_secs(2);
 /// How long a killed application may take to be gone.
-const KILL_BOUND: Duration = Duration::from_secs(5);
+pub const KILL_BOUND: Duration = Duration::from_secs(5);
 /// Bytes of a report from the supervisor that are read at most.
-const MAX_REPORT_BYTES: u64 = 16 * 1024;
+pub const MAX_REPORT_BYTES: u64 = 16 * 1024;
 /// Bytes read from an output pipe at a time: the size of a pipe.
 const READ_BYTES: usize = 64 * 1024;
 
@@ -72,6 +72,8 @@ struct Inner {
     main_process: Option<OwnedFd>,
     /// Its pid out here, kept when it has ended.
     main_pid: Option<Pid>,
+    /// What it was started as.
+    container: Option<Container>,
     /// Collects its output and its end.
     follower: Option<JoinHandle<()>>,
 }
@@ -108,6 +110,13 @@ impl Application {
                 Err(fault)
             }
         }
+    }
+
+    /// What it was started as, and its main process, while it runs.
+    pub fn running(&self) -> Option<(Container, Pid)> {
+        let inner = self.inner();
+        inner.main_process.as_ref()?;
+        Some((inner.container.clone()?, inner.main_pid?))
     }
 
     /// Sends SIGTERM, waits up to `grace`, sends SIGKILL, waits until it is gone. At once done when it does not run.
@@ -167,6 +176,7 @@ impl Application {
         }
         let mut inner = self.inner();
         inner.main_pid = report.pid;
+        inner.container = Some(container.clone());
         // None when it has ended already: then there is nothing to signal.
         inner.main_process = report.pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         Ok(running)
@@ -175,7 +185,7 @@ impl Application {
     fn spawn(&self) -> io::Result<(Running, UnixStream)> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
-        let mut command = supervisor_command();
+        let mut command = own_command(VERB);
         command.stdin(OwnedFd::from(theirs)).stdout(Stdio::piped()).stderr(Stdio::piped());
         let (mut child, exit) = self.reaper.spawn(&mut command)?;
         let pipe = |end: Option<OwnedFd>| {
@@ -228,13 +238,16 @@ struct Running {
 
 /// What the supervisor said, see [`crate::container`].
 #[derive(Debug, Default, PartialEq)]
-struct Report {
-    pid: Option<Pid>,
-    failure: Option<String>,
+pub struct Report {
+    /// The process in the container, as the agent sees it.
+    pub pid: Option<Pid>,
+    /// Why it could not be.
+    pub failure: Option<String>,
 }
 
 impl Report {
-    fn parse(text: &str) -> Self {
+    /// Reads what supervisor and child wrote, all of it.
+    pub fn parse(text: &str) -> Self {
         let mut report = Self::default();
         for line in text.lines() {
             match line.split_once(' ') {
@@ -250,10 +263,10 @@ impl Report {
     }
 }
 
-/// This very program, as the supervisor.
-fn supervisor_command() -> Command {
+/// This very program, to do something in the container.
+pub fn own_command(verb: &str) -> Command {
     let mut command = Command::new("/proc/self/exe");
-    command.arg(VERB).env_clear();
+    command.arg(verb).env_clear();
     command
 }
 

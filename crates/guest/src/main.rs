@@ -2,7 +2,7 @@
 //!
 //! It boots the machine ([`boot`]), opens the control channel ([`port`]) and serves the host's requests over it ([`serve`],
 //! [`requests`]): start the application in its container ([`application`], [`container`]), dial its ports, renew the guest
-//! after a restore ([`renew`]), tell what happened ([`events`]), end the machine ([`machine`]). What the two sides say is
+//! after a restore ([`renew`]), run programs beside the application ([`session`]), tell what happened ([`events`]), end the machine ([`machine`]). What the two sides say is
 //! the `wire` crate's.
 //!
 //! One thread, no `panic`, no exit: when the agent ends, so does the machine.
@@ -24,6 +24,7 @@ mod reaper;
 mod renew;
 mod requests;
 mod serve;
+mod session;
 mod sys;
 
 use std::{io, process::exit, sync::Arc};
@@ -36,13 +37,16 @@ use memory::KernelLog;
 use port::Port;
 use reaper::Reaper;
 use requests::Agent;
+use session::Sessions;
 
 /// Threads for the few calls that block (`sync`).
 const BLOCKING_THREADS: usize = 2;
 
 fn main() {
-    if std::env::args_os().nth(1).is_some_and(|verb| verb == container::VERB) {
-        container::supervise();
+    match std::env::args_os().nth(1) {
+        Some(verb) if verb == container::VERB => container::supervise(),
+        Some(verb) if verb == container::session::VERB => container::session::attend(),
+        _ => {}
     }
     if std::process::id() != 1 {
         eprintln!("guest {}: runs as pid 1 of a microVM, nowhere else", env!("CARGO_PKG_VERSION"));
@@ -69,8 +73,13 @@ async fn run() -> io::Result<()> {
     let kernel_log = KernelLog::open().inspect_err(|error| log::warn(format_args!("no kernel log: {error}"))).ok();
     let application = Arc::new(Application::new(events.clone(), reaper.clone(), kernel_log));
     let machine = Arc::new(Machine::new(application.clone()));
-    let agent =
-        Arc::new(Agent { application: application.clone(), events, freezer: Freezer::of_application(), machine });
+    let agent = Arc::new(Agent {
+        sessions: Sessions::new(application.clone(), reaper.clone()),
+        application: application.clone(),
+        events,
+        freezer: Freezer::of_application(),
+        machine,
+    });
     let serving = async {
         let mut port = tokio::time::timeout(PORT_BOUND, Port::find())
             .await

@@ -12,7 +12,9 @@ use tokio::{
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use wire::{AgentHello, Fault, GENERATION, Request, Response};
 
-use crate::{application::Application, events::EventLog, freezer::Freezer, log, machine::Machine, renew};
+use crate::{
+    application::Application, events::EventLog, freezer::Freezer, log, machine::Machine, renew, session::Sessions,
+};
 
 /// How long a request may take to arrive on its stream.
 const REQUEST_BOUND: Duration = Duration::from_secs(30);
@@ -35,6 +37,8 @@ pub struct Agent {
     pub freezer: Freezer,
     /// The way to end the machine.
     pub machine: Arc<Machine>,
+    /// Programs beside the application.
+    pub sessions: Sessions,
 }
 
 /// Serves one stream to its end. `farewell` is told when the conversation shall end with it.
@@ -67,6 +71,13 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         }
         Ok(Request::Dial { port }) => return dial(port, stream).await,
         Ok(Request::Events { after }) => return follow(&agent.events, after, stream).await,
+        Ok(Request::Session(session)) => match agent.sessions.begin(&session).await {
+            Ok(running) => {
+                send(&mut stream, &Response::Done).await?;
+                return running.serve(stream).await;
+            }
+            Err(fault) => Response::Failed(fault),
+        },
         Ok(Request::Renew(identity)) => {
             let outcome = renew::renew(&identity);
             agent.freezer.thaw();

@@ -120,7 +120,10 @@ mod tests {
     use wire::{Application as State, Event, Fault, Happening, Hello, Request, Response};
 
     use super::*;
-    use crate::{application::Application, events::EventLog, freezer::Freezer, machine::Machine, reaper::Reaper};
+    use crate::{
+        application::Application, events::EventLog, freezer::Freezer, machine::Machine, reaper::Reaper,
+        session::Sessions,
+    };
 
     type Stream = Compat<yamux::Stream>;
 
@@ -186,9 +189,11 @@ mod tests {
 
     fn agent() -> Arc<Agent> {
         let events = Arc::new(EventLog::new());
-        let application = Arc::new(Application::new(events.clone(), Arc::new(Reaper::default()), None));
+        let reaper = Arc::new(Reaper::default());
+        let application = Arc::new(Application::new(events.clone(), reaper.clone(), None));
         let machine = Arc::new(Machine::new(application.clone()));
-        Arc::new(Agent { application, events, freezer: Freezer::of_application(), machine })
+        let sessions = Sessions::new(application.clone(), reaper);
+        Arc::new(Agent { application, events, freezer: Freezer::of_application(), machine, sessions })
     }
 
     /// Runs `test` against an agent behind a socket, for ten seconds at most.

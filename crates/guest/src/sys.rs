@@ -41,8 +41,13 @@ pub fn fork() -> io::Result<Fork> {
 
 /// Has tokio watch a file for something to read.
 pub fn watch_readable(file: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    watch(file, Interest::READABLE)
+}
+
+/// Has tokio watch a file.
+pub fn watch(file: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: an OwnedFd is open for as long as it lives, which is inside the AsyncFd, and its number never changes.
-    Ok(unsafe { AsyncFd::register_with_interest(file, Interest::READABLE)? })
+    Ok(unsafe { AsyncFd::register_with_interest(file, interest)? })
 }
 
 /// New mount, IPC and PID namespaces (the last for children only). The UTS namespace stays the guest's: one `sethostname`

@@ -35,6 +35,12 @@ pub enum Command {
     Ls(verbs::ls::Ls),
     /// Send a request to a microVM's endpoint
     Curl(verbs::curl::Curl),
+    /// Open a shell in a microVM
+    Shell(verbs::shell::Shell),
+    /// Run a program in a microVM
+    Exec(verbs::exec::Exec),
+    /// Copy files and directories into a microVM, or out of it
+    Cp(verbs::cp::Cp),
     /// Put microVMs to sleep
     Suspend(verbs::suspend::Suspend),
     /// Wake microVMs
@@ -65,6 +71,9 @@ impl Command {
                 Command::Run(verb) => verb.run().await,
                 Command::Ls(verb) => verb.run().await,
                 Command::Curl(verb) => verb.run().await,
+                Command::Shell(verb) => verb.run().await,
+                Command::Exec(verb) => verb.run().await,
+                Command::Cp(verb) => verb.run().await,
                 Command::Suspend(verb) => verb.run().await,
                 Command::Resume(verb) => verb.run().await,
                 Command::Terminate(verb) => verb.run().await,
@@ -115,6 +124,10 @@ mod tests {
             "hearth ls --json",
             "hearth curl abc /x -X POST -d body -H a:b --port 3000",
             "hearth curl abc",
+            "hearth run hello --shell",
+            "hearth shell abc",
+            "hearth exec -i -t --timeout 5 --user app --workdir / --env A=b abc -- sh -c x",
+            "hearth cp a abc:/b",
             "hearth suspend a b",
             "hearth resume a",
             "hearth terminate --all",

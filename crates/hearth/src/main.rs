@@ -6,6 +6,7 @@
 mod cli;
 mod client;
 mod output;
+mod terminal;
 mod verbs;
 
 use std::process::ExitCode;

@@ -34,6 +34,10 @@ pub(crate) enum Refusal {
     MicrovmConnectFailed,
     /// Not running, no HTTP from the application, shell token on plain HTTPS.
     BadGateway,
+    /// A shell of an image whose agent has none.
+    AgentTooOld,
+    /// A shell or program too many.
+    TooManySessions,
 }
 
 impl Refusal {
@@ -50,6 +54,16 @@ impl Refusal {
             Refusal::AppConnectFailed => (StatusCode::BAD_GATEWAY, "", Some("APP_CONNECT_FAILED")),
             Refusal::MicrovmConnectFailed => (StatusCode::BAD_GATEWAY, "", Some("MICROVM_CONNECT_FAILED")),
             Refusal::BadGateway => (StatusCode::BAD_GATEWAY, "", None),
+            Refusal::AgentTooOld => (
+                StatusCode::BAD_GATEWAY,
+                "The guest agent of this image is too old for a shell: build a new version of the image",
+                Some("AGENT_TOO_OLD"),
+            ),
+            Refusal::TooManySessions => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "Too many sessions of this microVM: 64 at a time",
+                Some("TOO_MANY_SESSIONS"),
+            ),
         }
     }
 

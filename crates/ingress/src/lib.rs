@@ -2,7 +2,7 @@
 //!
 //! One TLS listener. A request's life is six steps, all in `request.rs`: identify, authorize, wake, connect, forward, record.
 //! Tokens are [`token`], certificates [`ca`] and [`tls`]. What the control plane knows comes through [`Backend`]; nothing
-//! here remembers anything about a microVM between two requests.
+//! here remembers anything about a microVM between two requests. Shells and programs (spec 8) are `session.rs`.
 //!
 //! Every request gets a connection of its own to the application. Keeping idle ones for the next request would save a dial,
 //! but an application that serves one connection at a time (Python's `HTTPServer` with HTTP/1.1, for one) would then be
@@ -19,6 +19,7 @@ mod linger;
 mod record;
 mod request;
 mod serve;
+mod session;
 pub mod tls;
 pub mod token;
 mod upstream;
@@ -48,6 +49,10 @@ pub trait Backend: Send + Sync + 'static {
     /// A connection to `127.0.0.1:port` in the guest, after waking a suspended machine when its policy allows. Held, and
     /// bounded by the implementation; dropped when the client goes away.
     async fn connect(&self, microvm: &str, port: u16) -> Result<Box<dyn Stream>, ConnectError>;
+
+    /// Starts a session beside the application, after waking a suspended machine as [`Backend::connect`] does. The stream
+    /// carries the messages of [`wire::session`], as the guest sends them.
+    async fn session(&self, microvm: &str, session: wire::Session) -> Result<Box<dyn Stream>, SessionError>;
 
     /// Authenticated application bytes moved, or an authorized request began or ended: the idle clock restarts (spec 5.3).
     /// Called at most about once a second for each request, and at its begin and end. Must not block.
@@ -82,6 +87,22 @@ pub enum ConnectError {
     /// It took longer than the backend's bound.
     #[error("connecting took too long")]
     Timeout,
+}
+
+/// Why there is no session.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    /// There is no way to the guest.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The agent in the image does not know sessions.
+    #[error(
+        "the guest agent of this image is too old for a shell, programs and files; build a new version of the image"
+    )]
+    TooOld,
+    /// A step failed in the guest; its words, bounded and fit to show.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// A byte stream to the application.

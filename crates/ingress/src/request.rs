@@ -15,6 +15,7 @@ use crate::{
     inbound::Inbound,
     record::Meter,
     serve::InFlight,
+    session::{self, Places},
     token::{Claims, Kind, TokenError, TokenKeys},
     websocket::{self, Offer},
 };
@@ -30,6 +31,8 @@ pub(crate) struct Proxy {
     pub(crate) tasks: TaskTracker,
     /// Ends them all at once.
     pub(crate) abort: CancellationToken,
+    /// Of shells and programs.
+    pub(crate) places: Places,
 }
 
 /// Whom the request is for: step one's result.
@@ -44,6 +47,8 @@ struct Target {
 #[derive(Debug, PartialEq, Eq)]
 struct Pass {
     port: u16,
+    /// Not the application but a shell or a program beside it; the port then means nothing.
+    session: Option<session::Kind>,
     /// The client speaks of the platform's subprotocols and gets one back.
     marker: bool,
 }
@@ -94,11 +99,15 @@ impl Proxy {
             in_flight: in_flight.clone(),
             tasks: self.tasks.clone(),
         };
-        let stream = self.wake_and_connect(&route, &pass).await?;
-        let response = if websocket::is_websocket(&request) {
-            websocket::bridge(self, &exchange, request, stream).await?
+        let response = if let Some(kind) = pass.session {
+            session::serve(self, &exchange, &route.microvm, kind, request).await?
         } else {
-            forward::forward(&exchange, request, stream).await?
+            let stream = self.wake_and_connect(&route, &pass).await?;
+            if websocket::is_websocket(&request) {
+                websocket::bridge(self, &exchange, request, stream).await?
+            } else {
+                forward::forward(&exchange, request, stream).await?
+            }
         };
         exchange.meter.answered(response.status());
         Ok(response)
@@ -130,7 +139,7 @@ impl Proxy {
         match claims.kind {
             Kind::Auth if route.application => {}
             Kind::Auth => return Err(Refusal::PortDenied),
-            Kind::Shell if route.shell => return Err(Refusal::BadGateway),
+            Kind::Shell if route.shell => return session_pass(route, &offer, request),
             Kind::Shell => return Err(Refusal::AuthenticationFailed),
         }
         let port = port(request.headers(), &offer)?;
@@ -143,7 +152,7 @@ impl Proxy {
         if route.terminated {
             return Err(Refusal::MicrovmConnectFailed);
         }
-        Ok((route, Pass { port, marker: offer.marker }))
+        Ok((route, Pass { port, session: None, marker: offer.marker }))
     }
 
     /// What an unexpired token of this installation says. One that cannot be opened is no authentication at all; one that
@@ -178,6 +187,16 @@ impl Proxy {
         let id = id.to_str().unwrap_or_default().to_owned();
         Meter::begin(self.backend.clone(), route.microvm.clone(), pass.port, id)
     }
+}
+
+/// What a shell token opens: WebSockets of its own paths and nothing else. A port neither helps nor hurts (spec 8).
+fn session_pass<B>(route: Route, offer: &Offer<'_>, request: &Request<B>) -> Result<(Route, Pass), Refusal> {
+    let kind = session::Kind::of(request.uri().path()).filter(|_| websocket::is_websocket(request));
+    let kind = kind.ok_or(Refusal::BadGateway)?;
+    if route.terminated {
+        return Err(Refusal::MicrovmConnectFailed);
+    }
+    Ok((route, Pass { port: session::SHELL_PORT, session: Some(kind), marker: offer.marker }))
 }
 
 /// `Host` without port and final dot, lower case.

@@ -24,7 +24,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{Backend, Limits, linger::Lingering, request::Proxy, token::TokenKeys, upstream::MIN_HTTP1_BUFFER_BYTES};
+use crate::{
+    Backend, Limits, linger::Lingering, request::Proxy, session::Places, token::TokenKeys,
+    upstream::MIN_HTTP1_BUFFER_BYTES,
+};
 
 /// Large enough that one HTTP/2 upload fills a line of 90 ms and 300 Mbit/s (spec 15, complaint 29).
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
@@ -75,6 +78,7 @@ impl Ingress {
             limits: self.limits,
             tasks: TaskTracker::new(),
             abort: CancellationToken::new(),
+            places: Places::default(),
         });
         let acceptor = TlsAcceptor::from(self.tls);
         let places = Arc::new(Semaphore::new(self.limits.connections));

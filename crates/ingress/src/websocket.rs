@@ -31,7 +31,7 @@ use crate::{
     upstream::{self, Answer},
 };
 
-const MARKER: &str = "lambda-microvms";
+pub(crate) const MARKER: &str = "lambda-microvms";
 const TOKEN_PREFIX: &str = "lambda-microvms.authentication.";
 const PORT_PREFIX: &str = "lambda-microvms.port.";
 /// After one side has ended, for what is still on its way to that side's peer.

@@ -14,7 +14,8 @@
 //!  stream 1: Request::Hello              ->
 //!                                        <-   Response::Hello
 //!  stream n: Request                     ->
-//!                                        <-   Response, then for Dial raw bytes, for Events a run of Event frames
+//!                                        <-   Response, then for Dial raw bytes, for Events a run of Event frames,
+//!                                             for Session messages of both sides ([`session`])
 //! ```
 //!
 //! The preamble makes a connection whole whatever an earlier one left half-sent in the virtio queues: a server that was
@@ -22,12 +23,16 @@
 
 mod codec;
 mod messages;
+pub mod session;
 
 pub use codec::{FrameError, LENGTH_BYTES, MAX_FRAME_BYTES, decode_body, decode_length, encode};
 pub use messages::*;
 
-/// The generation this build speaks. Only grows; see the module's rules.
-pub const GENERATION: u16 = 1;
+/// The generation this build speaks. Only grows; see the module's rules. 2 brought [`Request::Session`].
+pub const GENERATION: u16 = 2;
+
+/// The first generation whose agents know [`Request::Session`].
+pub const SESSION_GENERATION: u16 = 2;
 
 /// The first bytes of every connection, in both directions, followed by a [`NONCE_BYTES`]-byte nonce of the host's choice.
 pub const PREAMBLE: &[u8; 16] = b"\x00hearth-agent/1\n";

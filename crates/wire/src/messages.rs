@@ -31,6 +31,9 @@ pub enum Request {
         /// Milliseconds between the two signals.
         grace_ms: u32,
     },
+    /// Run a program, or move files, in the application's container. After [`Response::Done`] the stream is a run of
+    /// messages both ways, see [`crate::session`]. Generation 2. The program gets SIGHUP when the host ends the stream.
+    Session(Session),
 }
 
 /// The agent's answer to a [`Request`].
@@ -104,6 +107,51 @@ pub struct Container {
     pub all_capabilities: bool,
     /// The hostname inside the container.
     pub hostname: String,
+}
+
+/// What to do in the application's container, and as whom.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// What to do.
+    pub job: Job,
+    /// As in [`Container::user`]; `None` for the application's own user. Files are moved as root, whoever is named here.
+    pub user: Option<String>,
+    /// Where; `None` for the image's WORKDIR. Not created.
+    pub workdir: Option<String>,
+    /// Put on top of the image's environment.
+    pub env: Vec<(String, String)>,
+    /// A terminal of this size; `None` for pipes. 0 by 0 is what a terminal has that was told nothing.
+    pub terminal: Option<TerminalSize>,
+    /// End the program after so many milliseconds, SIGTERM first; 0: never.
+    pub timeout_ms: u32,
+}
+
+/// The kinds of [`Session`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Job {
+    /// `bash` if the image has it, else `sh`.
+    Shell,
+    /// A program and its arguments. Never empty; found in the PATH of the session's environment.
+    Exec(Vec<String>),
+    /// Say on standard output, in the form of the `files` crate, what is at this absolute path.
+    Get(String),
+    /// Make of standard input, in the same form, what is to be at this absolute path; under that name in it where it is a
+    /// directory.
+    Put {
+        /// Where to.
+        path: String,
+        /// The source's own name, if it has one.
+        name: Option<String>,
+    },
+}
+
+/// Characters of a terminal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Columns.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
 }
 
 /// What makes one clone different from its siblings.

@@ -84,6 +84,23 @@ impl Agent {
         .await
     }
 
+    /// Runs a program in the application's container: one round trip. The stream then carries the messages of
+    /// [`wire::session`], unchecked: what comes from it is the guest's. [`AgentError::Unsupported`] when the image's agent is
+    /// older than [`wire::SESSION_GENERATION`].
+    pub async fn session(&self, session: wire::Session) -> Result<AgentStream, AgentError> {
+        if self.generation() < wire::SESSION_GENERATION {
+            return Err(AgentError::Unsupported { what: "sessions" });
+        }
+        bounded("session", ANSWER_WITHIN, async {
+            let mut stream = self.link.open().await?;
+            match ask(&mut stream, "session", &Request::Session(session)).await? {
+                Response::Done => Ok(stream),
+                other => Err(unexpected("session", other)),
+            }
+        })
+        .await
+    }
+
     /// Makes a restored guest its own: clock, randomness, names. Before hooks and traffic; may be repeated.
     pub async fn renew(&self, identity: Identity) -> Result<(), AgentError> {
         self.done("renew", Request::Renew(identity), ANSWER_WITHIN).await

@@ -19,6 +19,7 @@
 //! | `HEARTH_FAKE_DELAY_MS` | milliseconds | before every answer of the application |
 //! | `HEARTH_FAKE_LISTEN_AFTER_MS` | milliseconds since the start | until then every port refuses |
 //! | `HEARTH_FAKE_CLOSED_PORTS` | ports and ranges (`22,8000-8010`) or `all` | they always refuse |
+//! | `HEARTH_FAKE_HOST_PORTS` | likewise | behind them is what listens on the same port of the host's 127.0.0.1, in place of the application: for clients, servers and measurements that speak more than it does |
 //! | `HEARTH_FAKE_EXIT_AFTER_MS` | milliseconds since the start | the application ends; every port refuses from then on |
 //! | `HEARTH_FAKE_EXIT_CODE` | exit code | of that end. Default `0` |
 //! | `HEARTH_FAKE_CRASH_AFTER_MS` | milliseconds since the start | the machine ends, as if its monitor had died |
@@ -41,6 +42,7 @@ mod guest;
 mod machine;
 mod script;
 mod serve;
+mod session;
 mod store;
 
 use std::{

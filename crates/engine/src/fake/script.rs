@@ -30,6 +30,7 @@ pub(super) struct Script {
     pub(super) app_status: Option<u16>,
     pub(super) listen_after: Duration,
     closed: Vec<(u16, u16)>,
+    host: Vec<(u16, u16)>,
     pub(super) exit_after: Option<Duration>,
     pub(super) exit_code: i32,
     pub(super) crash_after: Option<Duration>,
@@ -72,6 +73,7 @@ impl Script {
             "HOOK_DELAY_MS" => self.hook_delay = millis(value)?,
             "LISTEN_AFTER_MS" => self.listen_after = millis(value)?,
             "CLOSED_PORTS" => self.closed = ports(value)?,
+            "HOST_PORTS" => self.host = ports(value)?,
             "EXIT_AFTER_MS" => self.exit_after = Some(millis(value)?),
             "EXIT_CODE" => self.exit_code = value.parse().map_err(|_| "not an exit code")?,
             "CRASH_AFTER_MS" => self.crash_after = Some(millis(value)?),
@@ -98,8 +100,17 @@ impl Script {
 
     /// Does nothing ever listen on the port?
     pub(super) fn is_closed(&self, port: u16) -> bool {
-        port == 0 || self.closed.iter().any(|(first, last)| (*first..=*last).contains(&port))
+        port == 0 || among(&self.closed, port)
     }
+
+    /// Is the port the host's own?
+    pub(super) fn is_of_host(&self, port: u16) -> bool {
+        among(&self.host, port)
+    }
+}
+
+fn among(ranges: &[(u16, u16)], port: u16) -> bool {
+    ranges.iter().any(|(first, last)| (*first..=*last).contains(&port))
 }
 
 /// The known name of a hook, when `name` is one.
@@ -189,6 +200,13 @@ mod tests {
         assert!(script.is_closed(22) && script.is_closed(8000) && script.is_closed(8010));
         assert!(!script.is_closed(8011) && script.is_closed(0));
         assert!(closed("all").is_closed(65535));
+    }
+
+    #[test]
+    fn ports_of_the_host_are_chosen() {
+        let script = Script::of(&container(&["app", "HEARTH_FAKE_HOST_PORTS=9000-9001"], &[])).expect("parses");
+        assert!(script.is_of_host(9000) && script.is_of_host(9001));
+        assert!(!script.is_of_host(9002) && !script.is_closed(9000));
     }
 
     #[test]

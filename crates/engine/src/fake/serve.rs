@@ -3,6 +3,7 @@
 use std::{
     future::poll_fn,
     io,
+    net::Ipv4Addr,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,16 +12,20 @@ use std::{
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, split},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, copy_bidirectional_with_sizes, split},
+    net::TcpStream,
     sync::Notify,
 };
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
-use wire::{AgentHello, Fault, GENERATION, LENGTH_BYTES, NONCE_BYTES, PREAMBLE, Request, Response};
+use wire::{AgentHello, Application, Fault, GENERATION, LENGTH_BYTES, NONCE_BYTES, PREAMBLE, Request, Response};
 
-use super::{app, guest::Guest};
+use super::{app, guest::Guest, session};
 
 /// The port that sends back what it gets, whatever the application (RFC 862).
 const ECHO_PORT: u16 = 7;
+
+/// Bytes carried at a time to and from a server on the host, each way.
+const FORWARD_BYTES: usize = 64 << 10;
 
 type Stream = Compat<yamux::Stream>;
 
@@ -118,6 +123,16 @@ async fn respond(guest: &Guest, greeted: &AtomicBool, stream: &mut Stream) -> io
             return Ok(false);
         }
         Request::Start(container) => guest.start(container),
+        Request::Dial { port } if guest.listens(port) && guest.script().is_of_host(port) => {
+            match TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await {
+                Ok(tcp) => {
+                    send(stream, &Response::Dialed).await?;
+                    forward(guest, tcp, stream).await?;
+                    return Ok(false);
+                }
+                Err(_) => Err(Fault::Refused),
+            }
+        }
         Request::Dial { port } if guest.listens(port) => {
             send(stream, &Response::Dialed).await?;
             tokio::select! {
@@ -131,6 +146,14 @@ async fn respond(guest: &Guest, greeted: &AtomicBool, stream: &mut Stream) -> io
         Request::Events { after } => {
             send(stream, &Response::Done).await?;
             events(guest, after, stream).await?;
+            return Ok(false);
+        }
+        Request::Session(_) if guest.application() != Application::Running => {
+            Err(Fault::Failed("the application does not run".into()))
+        }
+        Request::Session(session) => {
+            send(stream, &Response::Done).await?;
+            session::serve(&session, stream).await?;
             return Ok(false);
         }
         Request::Quiesce => guest.quiesce(),
@@ -154,6 +177,15 @@ async fn application(guest: &Guest, port: u16, stream: &mut Stream) -> io::Resul
     let (mut read, mut write) = split(stream);
     copy(&mut read, &mut write).await?;
     write.shutdown().await
+}
+
+/// Carries bytes between the host's server and the dialer, until both have ended or one breaks off.
+async fn forward(guest: &Guest, mut tcp: TcpStream, stream: &mut Stream) -> io::Result<()> {
+    tcp.set_nodelay(true)?;
+    tokio::select! {
+        ended = copy_bidirectional_with_sizes(&mut tcp, stream, FORWARD_BYTES, FORWARD_BYTES) => ended.map(drop),
+        () = guest.application_ended.cancelled() => Ok(()),
+    }
 }
 
 /// Sends events until the host ends the stream.

@@ -15,12 +15,14 @@
 
 mod caps;
 mod program;
+pub mod session;
 mod setup;
 mod user;
 
 use std::{
-    env,
+    env, fmt,
     io::{self, Read, Write},
+    os::fd::BorrowedFd,
     os::unix::net::UnixStream,
     os::unix::process::CommandExt,
     path::Path,
@@ -31,11 +33,13 @@ use rustix::{
     fs::{Access, AtFlags, CWD, Gid, Mode, Uid, accessat, fchown},
     process::{Pid, Signal, WaitOptions, WaitStatus, set_parent_process_death_signal, setsid, umask, waitpid},
 };
+use serde::de::DeserializeOwned;
 use wire::Container;
 
 use crate::{names, sys};
 use program::Candidate;
 pub use setup::ROOT_DISK_MOUNT;
+use user::Account;
 
 /// First argument of the supervisor.
 pub const VERB: &str = "container";
@@ -70,7 +74,7 @@ pub fn supervise() -> ! {
     let Ok(mut control) = take_control() else { exit(EXIT_FAILED) };
     let child = match start(&mut control) {
         Ok(child) => child,
-        Err(error) => fail(&mut control, &error),
+        Err(error) => fail(&control, &error),
     };
     // From here on the child alone holds the socket and the pipes: their ends tell the agent how it fares.
     drop(control);
@@ -78,9 +82,14 @@ pub fn supervise() -> ! {
 }
 
 /// Reports the error to the agent. Nobody is left to tell when even that fails: the agent sees the exit code.
-fn fail(control: &mut UnixStream, error: &SetupError) -> ! {
-    let _ = writeln!(control, "failed {error}");
+fn fail(control: &UnixStream, error: &SetupError) -> ! {
+    let _ = report(control, format_args!("failed {error}"));
     exit(EXIT_FAILED)
+}
+
+/// Says one line in one write: parent and child share the socket, and their words must not mix.
+fn report(mut control: &UnixStream, line: fmt::Arguments<'_>) -> io::Result<()> {
+    control.write_all(format!("{line}\n").as_bytes())
 }
 
 /// The socket that came as standard input, under a number that the application will not inherit.
@@ -93,7 +102,7 @@ fn take_control() -> io::Result<UnixStream> {
 
 /// Makes the namespaces and forks; returns in the supervisor only.
 fn start(control: &mut UnixStream) -> Result<Pid, SetupError> {
-    let container = read_container(control).step("read the container")?;
+    let container: Container = read_plan(control).step("read the container")?;
     setup::join_cgroup().step("join the application's cgroup")?;
     sys::unshare_for_container().step("make namespaces")?;
     match sys::fork().step("fork")? {
@@ -102,7 +111,7 @@ fn start(control: &mut UnixStream) -> Result<Pid, SetupError> {
             Err(error) => fail(control, &error),
         },
         sys::Fork::Parent(child) => {
-            writeln!(control, "pid {}", child.as_raw_nonzero()).step("report the pid")?;
+            report(control, format_args!("pid {}", child.as_raw_nonzero())).step("report the pid")?;
             Ok(child)
         }
     }
@@ -116,7 +125,8 @@ fn release_output() -> io::Result<()> {
     Ok(())
 }
 
-fn read_container(control: &mut UnixStream) -> io::Result<Container> {
+/// What the agent sent.
+fn read_plan<T: DeserializeOwned>(control: &mut UnixStream) -> io::Result<T> {
     let mut prefix = [0; wire::LENGTH_BYTES];
     control.read_exact(&mut prefix)?;
     let mut body = vec![0; wire::decode_length(prefix).map_err(io::Error::other)?];
@@ -152,17 +162,10 @@ fn become_application(container: &Container) -> Result<i32, SetupError> {
     std::fs::write("/proc/self/oom_score_adj", "0").step("set the out-of-memory score")?;
     setup::enter_root(container.all_capabilities)?;
 
-    let text = |path: &str| {
-        names::read_bounded(Path::new(path), MAX_ACCOUNT_BYTES)
-            .map(Option::unwrap_or_default)
-            .step(format!("read {path}"))
-    };
-    let (passwd, group) = (text("/etc/passwd")?, text("/etc/group")?);
-    let account = user::resolve(&container.user, &passwd, &group).map_err(io::Error::other).step("resolve USER")?;
+    let account = account(&container.user)?;
     // The pipes were made by root; the application may open /dev/stdout by name.
     for output in [rustix::stdio::stdout(), rustix::stdio::stderr()] {
-        fchown(output, Some(Uid::from_raw(account.uid)), Some(Gid::from_raw(account.gid)))
-            .step("hand over the output")?;
+        hand_over(output, &account)?;
     }
     std::fs::create_dir_all(&container.workdir).step(format!("make the working directory {}", container.workdir))?;
     env::set_current_dir(&container.workdir).step(format!("enter the working directory {}", container.workdir))?;
@@ -176,10 +179,25 @@ fn become_application(container: &Container) -> Result<i32, SetupError> {
     Ok(execute(container, &account.home))
 }
 
+/// The account of a USER, by the files of the container that this process is in.
+fn account(user: &str) -> Result<Account, SetupError> {
+    let text = |path: &str| {
+        names::read_bounded(Path::new(path), MAX_ACCOUNT_BYTES)
+            .map(Option::unwrap_or_default)
+            .step(format!("read {path}"))
+    };
+    let (passwd, group) = (text("/etc/passwd")?, text("/etc/group")?);
+    user::resolve(user, &passwd, &group).map_err(io::Error::other).step("resolve USER")
+}
+
+/// Makes an end of a pipe the account's own, so that it may open it by name.
+fn hand_over(end: BorrowedFd<'_>, account: &Account) -> Result<(), SetupError> {
+    fchown(end, Some(Uid::from_raw(account.uid)), Some(Gid::from_raw(account.gid))).step("hand over the output")
+}
+
 /// Replaces this process by the application. Comes back with an exit code when that is not possible.
 fn execute(container: &Container, home: &str) -> i32 {
-    let named = |wanted: &str| container.env.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
-    let path = named("PATH").unwrap_or(program::DEFAULT_PATH);
+    let path = path(container);
     let name = container.argv.first().map_or("", String::as_str);
     let file = match program::find(name, path, probe) {
         Ok(file) => file,
@@ -196,6 +214,12 @@ fn execute(container: &Container, home: &str) -> i32 {
     let error = command.exec();
     eprintln!("hearth: {}: {error}", file.display());
     if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
+}
+
+/// Where programs are found.
+fn path(container: &Container) -> &str {
+    let set = container.env.iter().find(|(name, _)| name == "PATH");
+    set.map_or(program::DEFAULT_PATH, |(_, value)| value.as_str())
 }
 
 fn probe(path: &Path) -> Candidate {

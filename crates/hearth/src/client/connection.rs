@@ -84,7 +84,7 @@ impl Connection {
     {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.context("HTTP handshake")?;
         // An error of the connection also reaches whoever waits for the answer.
-        let driver = tokio::spawn(async move { drop(connection.await) });
+        let driver = tokio::spawn(async move { drop(connection.with_upgrades().await) });
         Ok(Connection { sender, driver })
     }
 

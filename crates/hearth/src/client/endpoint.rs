@@ -1,18 +1,25 @@
 //! The endpoint of one microVM.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
-use api::{AUTH_TOKEN_HEADER, CreateMicrovmAuthTokenInput, Microvm, PortSpecification, Sensitive};
+use api::{
+    AUTH_TOKEN_HEADER, CreateMicrovmAuthTokenInput, CreateMicrovmShellAuthTokenInput, Microvm, PortSpecification,
+    Sensitive,
+};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
 use super::{Client, Connection, trust};
+
+/// The port that AWS names for its shell (spec 8); it neither helps nor hurts.
+const SHELL_PORT: u16 = 8022;
 
 /// Requests go straight to the ingress, whatever DNS says about the endpoint's host, and carry a token of their own.
 #[derive(Debug, Clone)]
@@ -53,8 +60,25 @@ impl Endpoint {
             expiration_in_minutes: minutes,
             allowed_ports: vec![PortSpecification::Port(port)],
         };
-        let mut answer = client.call(&input).await?;
-        let token = answer.auth_token.remove(AUTH_TOKEN_HEADER).context("the server gave no token")?;
+        let answer = client.call(&input).await?;
+        Self::with(client, microvm, port, answer.auth_token)
+    }
+
+    /// Mints a shell token. It is looked at when a session begins, so that a minute is enough for any.
+    pub async fn open_shell(client: &Client, microvm: &Microvm) -> Result<Self> {
+        let input =
+            CreateMicrovmShellAuthTokenInput { microvm_identifier: microvm.microvm_id, expiration_in_minutes: 1 };
+        let answer = client.call(&input).await?;
+        Self::with(client, microvm, SHELL_PORT, answer.auth_token)
+    }
+
+    fn with(
+        client: &Client,
+        microvm: &Microvm,
+        port: u16,
+        mut tokens: BTreeMap<String, Sensitive<String>>,
+    ) -> Result<Self> {
+        let token = tokens.remove(AUTH_TOKEN_HEADER).context("the server gave no token")?;
         let address = reachable(client.ready().ingress);
         let (host, authority) = names(&microvm.endpoint, address.port());
         let bundle = client.ready().ca_bundle.clone();

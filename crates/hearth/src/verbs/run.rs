@@ -3,7 +3,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
-use api::{IdlePolicy, ImageVersion, Microvm, MicrovmState, RunMicrovmInput, Sensitive};
+use api::{IdlePolicy, ImageVersion, ManagedConnector, Microvm, MicrovmState, RunMicrovmInput, Sensitive};
 use clap::Args;
 
 use crate::{
@@ -36,6 +36,9 @@ pub struct Run {
     /// Body of the /run hook, or @FILE with it
     #[arg(long, value_name = "TEXT|@FILE")]
     payload: Option<String>,
+    /// Let a shell, programs and files in beside application traffic: connectors HTTP_INGRESS and SHELL_INGRESS
+    #[arg(long)]
+    shell: bool,
     /// Do not wait until it is RUNNING
     #[arg(long)]
     no_wait: bool,
@@ -66,7 +69,11 @@ impl Run {
             image_identifier: client.image(&self.image)?,
             image_version: self.image_version,
             execution_role_arn: None,
-            ingress_network_connectors: None,
+            ingress_network_connectors: self.shell.then(|| {
+                [ManagedConnector::HttpIngress, ManagedConnector::ShellIngress]
+                    .map(|one| one.arn(client.region()))
+                    .into()
+            }),
             egress_network_connectors: None,
             idle_policy: self.idle.map(|seconds| IdlePolicy {
                 max_idle_duration_seconds: seconds,

@@ -17,13 +17,15 @@ use http_body_util::{BodyExt, Empty, combinators::BoxBody};
 use hyper::{body::Incoming, client::conn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use ingress::{
-    Backend, Claims, ConnectError, Ingress, Kind, Limits, LocalCa, PortRange, Route, Stream, TlsSettings, TokenKeys,
+    Backend, Claims, ConnectError, Ingress, Kind, Limits, LocalCa, PortRange, Route, SessionError, Stream, TlsSettings,
+    TokenKeys,
 };
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 use tokio::{
+    io::{DuplexStream, duplex},
     net::{TcpListener, TcpStream},
-    sync::oneshot,
+    sync::{Notify, oneshot},
     task::JoinHandle,
     time::timeout,
 };
@@ -41,6 +43,22 @@ pub struct Fake {
     pub outcome: Mutex<Option<ConnectError>>,
     pub connects: AtomicUsize,
     pub activity: AtomicUsize,
+    pub no_session: Mutex<Option<SessionError>>,
+    /// Sessions that were asked for, and the guest's ends of them.
+    pub guests: Mutex<Vec<(wire::Session, DuplexStream)>>,
+    pub session: Notify,
+}
+
+impl Fake {
+    /// The next session that is asked for.
+    pub async fn guest(&self) -> (wire::Session, DuplexStream) {
+        loop {
+            if let Some(found) = self.guests.lock().unwrap().pop() {
+                return found;
+            }
+            timeout(SOON, self.session.notified()).await.unwrap();
+        }
+    }
 }
 
 #[async_trait]
@@ -56,6 +74,16 @@ impl Backend for Fake {
         }
         let address = self.ports.lock().unwrap().get(&port).copied().ok_or(ConnectError::Refused)?;
         Ok(Box::new(TcpStream::connect(address).await.map_err(|_| ConnectError::Refused)?))
+    }
+
+    async fn session(&self, _: &str, session: wire::Session) -> Result<Box<dyn Stream>, SessionError> {
+        if let Some(error) = self.no_session.lock().unwrap().clone() {
+            return Err(error);
+        }
+        let (host, guest) = duplex(1 << 20);
+        self.guests.lock().unwrap().push((session, guest));
+        self.session.notify_one();
+        Ok(Box::new(host))
     }
 
     fn activity(&self, _: &str) {

@@ -8,4 +8,5 @@ mod harness;
 mod heads;
 mod lifecycle;
 mod outside;
+mod sessions;
 mod websockets;

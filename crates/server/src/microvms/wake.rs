@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use engine::agent::AgentError;
-use ingress::{Backend, ConnectError, Route, Stream};
+use engine::agent::{Agent, AgentError};
+use ingress::{Backend, ConnectError, Route, SessionError, Stream};
 use lifecycle::microvms::{Input, State};
 
 use super::{Endpoint, Microvms, cell::Cell, read};
@@ -35,10 +35,21 @@ impl Backend for Microvms {
     }
 
     async fn connect(&self, microvm: &str, port: u16) -> Result<Box<dyn Stream>, ConnectError> {
-        let id = microvm.parse().map_err(|_| ConnectError::Gone)?;
-        let cell = self.cell(id).ok_or(ConnectError::Gone)?;
-        let bound = Duration::from_secs(self.shared.config.file.endpoint.wake_seconds);
-        tokio::time::timeout(bound, self.enter(&cell, port)).await.unwrap_or(Err(ConnectError::Timeout))
+        match self.enter(microvm, |agent| async move { agent.dial(port).await }).await? {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(AgentError::Refused { .. }) => Err(ConnectError::Refused),
+            Err(_) => Err(ConnectError::Unavailable),
+        }
+    }
+
+    async fn session(&self, microvm: &str, session: wire::Session) -> Result<Box<dyn Stream>, SessionError> {
+        let session = &session;
+        match self.enter(microvm, |agent| async move { agent.session(session.clone()).await }).await? {
+            Ok(stream) => Ok(Box::new(stream)),
+            Err(AgentError::Unsupported { .. }) => Err(SessionError::TooOld),
+            Err(AgentError::Guest { message, .. }) => Err(SessionError::Failed(message)),
+            Err(error) => Err(SessionError::Failed(error.to_string())),
+        }
     }
 
     fn activity(&self, microvm: &str) {
@@ -49,7 +60,26 @@ impl Backend for Microvms {
 }
 
 impl Microvms {
-    async fn enter(&self, cell: &Cell, port: u16) -> Result<Box<dyn Stream>, ConnectError> {
+    /// Asks the guest for something, within the server's bound for waking.
+    async fn enter<T, F>(&self, microvm: &str, ask: impl Fn(Agent) -> F) -> Result<Result<T, AgentError>, ConnectError>
+    where
+        F: Future<Output = Result<T, AgentError>>,
+    {
+        let id = microvm.parse().map_err(|_| ConnectError::Gone)?;
+        let cell = self.cell(id).ok_or(ConnectError::Gone)?;
+        let bound = Duration::from_secs(self.shared.config.file.endpoint.wake_seconds);
+        tokio::time::timeout(bound, self.wake_and_ask(&cell, ask)).await.unwrap_or(Err(ConnectError::Timeout))
+    }
+
+    /// The inner error is the guest's own answer.
+    async fn wake_and_ask<T, F>(
+        &self,
+        cell: &Cell,
+        ask: impl Fn(Agent) -> F,
+    ) -> Result<Result<T, AgentError>, ConnectError>
+    where
+        F: Future<Output = Result<T, AgentError>>,
+    {
         let mut changes = cell.changes();
         let mut gate = cell.gate();
         let mut asked = false;
@@ -57,11 +87,15 @@ impl Microvms {
             let record = changes.borrow_and_update().clone();
             let agent = gate.borrow_and_update().clone();
             match (record.life.state, agent) {
-                (State::Running, Some(agent)) => match agent.dial(port).await {
-                    Ok(stream) => return Ok(Box::new(stream)),
-                    Err(AgentError::Refused { .. }) => return Err(ConnectError::Refused),
+                (State::Running, Some(agent)) => match ask(agent).await {
+                    Ok(stream) => return Ok(Ok(stream)),
+                    Err(
+                        answer @ (AgentError::Refused { .. }
+                        | AgentError::Unsupported { .. }
+                        | AgentError::Guest { .. }),
+                    ) => return Ok(Err(answer)),
                     // Suspended or ended under our hands: the record will say so.
-                    Err(error) => tracing::debug!(microvm = %record.id, %error, "a dial into the guest failed"),
+                    Err(error) => tracing::debug!(microvm = %record.id, %error, "a way into the guest failed"),
                 },
                 (State::Suspended, _) if !record.life.waking => {
                     if asked || !record.life.policy.auto_resume {
