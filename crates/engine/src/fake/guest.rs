@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -54,7 +54,7 @@ impl Memory {
 /// A guest that runs or is paused.
 pub(super) struct Guest {
     memory: Mutex<Memory>,
-    script: Mutex<Script>,
+    script: Mutex<Arc<Script>>,
     /// Since when it runs; `None` while it is paused.
     running_since: Mutex<Option<Instant>>,
     /// The sequence number of the last event.
@@ -84,7 +84,7 @@ impl Guest {
         Guest {
             happened: watch::Sender::new(memory.sequence),
             memory: Mutex::new(memory),
-            script: Mutex::new(script),
+            script: Mutex::new(Arc::new(script)),
             running_since: Mutex::new(None),
             started: Notify::new(),
             application_ended,
@@ -98,7 +98,7 @@ impl Guest {
         Memory { uptime, ..self.lock().clone() }
     }
 
-    pub(super) fn script(&self) -> Script {
+    pub(super) fn script(&self) -> Arc<Script> {
         self.script.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -132,7 +132,7 @@ impl Guest {
         if container.argv.is_empty() {
             return Err(Fault::Failed("the argument vector is empty".into()));
         }
-        let script = Script::of(&container).map_err(Fault::Failed)?;
+        let script = Arc::new(Script::of(&container).map_err(Fault::Failed)?);
         if let Some(error) = script.start_error.clone() {
             return Err(Fault::Failed(error));
         }
@@ -171,7 +171,7 @@ impl Guest {
     }
 
     pub(super) fn renew(&self, identity: Identity) -> Result<(), Fault> {
-        if let Some(error) = self.script().renew_error {
+        if let Some(error) = self.script().renew_error.clone() {
             return Err(Fault::Failed(error));
         }
         let mut memory = self.lock();
@@ -183,7 +183,7 @@ impl Guest {
     }
 
     pub(super) fn quiesce(&self) -> Result<(), Fault> {
-        self.script().quiesce_error.map_or(Ok(()), |error| Err(Fault::Failed(error)))
+        self.script().quiesce_error.clone().map_or(Ok(()), |error| Err(Fault::Failed(error)))
     }
 
     /// Does anything listen on the port?

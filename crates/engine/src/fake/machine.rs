@@ -162,7 +162,7 @@ impl Core {
         if self.switch.is_on() {
             return Err(EngineError::Monitor { what: "save", message: "the machine runs; pause it first".into() });
         }
-        if let Some(error) = self.guest.script().save_error {
+        if let Some(error) = self.guest.script().save_error.clone() {
             return Err(EngineError::Monitor { what: "save", message: error });
         }
         let (image, memory) = (self.parts.image.clone(), self.guest.memory());
