@@ -3,30 +3,32 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, Version, uri::PathAndQuery};
-use http_body::{Frame, SizeHint};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, uri::PathAndQuery};
+use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    Stream,
-    answers::{Body, BoxError, Refusal},
+    answers::{Body, BoxError, Refusal, empty},
     headers,
     inbound::Inbound,
     record::{Metered, Way},
-    request::Exchange,
-    serve::Owned,
-    upstream::{self, Answer, UpstreamError},
+    request::{Exchange, Reach},
+    serve::{InFlight, Owned},
+    upstream::{self, Answer, Line, UpstreamError},
 };
 
 /// Sends the request on and gives the application's answer.
 pub(crate) async fn forward(
     exchange: &Exchange,
     request: Request<Inbound>,
-    stream: Box<dyn Stream>,
+    reach: Reach<'_>,
 ) -> Result<Response<Body>, Refusal> {
     let (mut parts, body) = request.into_parts();
     let http2 = exchange.force_h2;
@@ -36,13 +38,64 @@ pub(crate) async fn forward(
     *outbound.method_mut() = parts.method;
     *outbound.headers_mut() = parts.headers;
     *outbound.uri_mut() = target(&parts.uri, http2.then_some(exchange)).ok_or(Refusal::BadGateway)?;
-    let answer = if http2 {
-        *outbound.version_mut() = Version::HTTP_2;
-        upstream::http2(stream, outbound, &exchange.limits, Owned(exchange.tasks.clone())).await
-    } else {
-        upstream::http1(stream, outbound, &exchange.limits).await
-    };
-    Ok(towards_client(exchange, answer.map_err(|error| no_answer(exchange, &error))?))
+    if !http2 {
+        return http1(exchange, outbound, reach).await;
+    }
+    *outbound.version_mut() = Version::HTTP_2;
+    let stream = reach.connect().await?;
+    let answer = upstream::http2(stream, outbound, &exchange.limits, Owned(exchange.tasks.clone())).await;
+    let Answer { response, connection } = answer.map_err(|error| no_answer(exchange, &error))?;
+    Ok(towards_client(exchange, response, connection))
+}
+
+/// On a connection that the client's last request has left, or else on a new one.
+async fn http1(exchange: &Exchange, request: Request<Body>, reach: Reach<'_>) -> Result<Response<Body>, Refusal> {
+    let door = reach.door();
+    let again = Again::of(&request);
+    let mut request = request;
+    while let Some(mut line) = reach.kept(&exchange.in_flight, &door) {
+        match line.send(request).await {
+            Ok(response) => return Ok(towards_client(exchange, response, Returned::new(line, &exchange.in_flight))),
+            Err(mut error) => {
+                // It ended just now: nothing was sent, or it does no harm to send it again.
+                let unsent = error.take_message().or_else(|| again.as_ref().map(Again::request));
+                request = unsent.ok_or_else(|| no_answer(exchange, &error.into_error().into()))?;
+            }
+        }
+    }
+    let stream = reach.connect().await?;
+    let line = Line::open(stream, door.clone(), &exchange.limits).await;
+    let mut line = line.map_err(|error| no_answer(exchange, &error))?;
+    match door.wait(line.send(request)).await {
+        Ok(response) => Ok(towards_client(exchange, response, Returned::new(line, &exchange.in_flight))),
+        Err(error) => Err(no_answer(exchange, &error.into_error().into())),
+    }
+}
+
+/// The head of a request that may be sent twice: without a body, and by its method without harm (RFC 9110 section 9.2.2).
+struct Again {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+}
+
+impl Again {
+    fn of(request: &Request<Body>) -> Option<Self> {
+        let harmless = request.method().is_idempotent() && request.body().is_end_stream();
+        harmless.then(|| Again {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            headers: request.headers().clone(),
+        })
+    }
+
+    fn request(&self) -> Request<Body> {
+        let mut request = Request::new(empty());
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = self.uri.clone();
+        *request.headers_mut() = self.headers.clone();
+        request
+    }
 }
 
 /// The path as the client wrote it; for HTTP/2 with scheme and authority, which are pseudo-headers there.
@@ -62,12 +115,16 @@ pub(crate) fn no_answer(exchange: &Exchange, error: &UpstreamError) -> Refusal {
     Refusal::BadGateway
 }
 
-/// The application's answer as the client gets it.
-pub(crate) fn towards_client(exchange: &Exchange, answer: Answer) -> Response<Body> {
-    let (mut parts, body) = answer.response.into_parts();
+/// The application's answer as the client gets it. `held` lives as long as the body; it hears whether that came to its end.
+pub(crate) fn towards_client(
+    exchange: &Exchange,
+    response: Response<Incoming>,
+    held: impl Ends + Send + Unpin + 'static,
+) -> Response<Body> {
+    let (mut parts, body) = response.into_parts();
     headers::towards_client(&mut parts.headers);
     let body = Metered::new(body, exchange.meter.clone(), Way::Sent).map_err(BoxError::from).boxed_unsync();
-    let mut response = Response::new(Held::new(body, answer.connection));
+    let mut response = Response::new(Held::new(body, held));
     // A new head: the version is the client connection's own affair, and a bare 101 is for `websocket` alone.
     *response.status_mut() = match parts.status {
         StatusCode::SWITCHING_PROTOCOLS => StatusCode::BAD_GATEWAY,
@@ -77,25 +134,57 @@ pub(crate) fn towards_client(exchange: &Exchange, answer: Answer) -> Response<Bo
     response
 }
 
-/// A body that keeps something alive until it has ended or is dropped.
-pub(crate) struct Held<T> {
-    body: Body,
-    _held: T,
+/// What a body keeps alive.
+pub(crate) trait Ends {
+    /// The body was read to its end.
+    fn complete(&mut self) {}
 }
 
-impl<T: Send + Unpin + 'static> Held<T> {
-    #[allow(clippy::new_ret_no_self)] // a body is all that anybody wants of it
-    pub(crate) fn new(body: Body, held: T) -> Body {
-        Held { body, _held: held }.boxed_unsync()
+impl Ends for AbortOnDropHandle<()> {}
+impl Ends for Arc<InFlight> {}
+
+/// A connection that goes back to its client with the end of the answer.
+struct Returned {
+    line: Option<Line>,
+    client: Arc<InFlight>,
+}
+
+impl Returned {
+    fn new(line: Line, client: &Arc<InFlight>) -> Self {
+        Returned { line: Some(line), client: client.clone() }
     }
 }
 
-impl<T: Unpin> http_body::Body for Held<T> {
+impl Ends for Returned {
+    fn complete(&mut self) {
+        if let Some(line) = self.line.take() {
+            self.client.kept().put(line);
+        }
+    }
+}
+
+/// A body that keeps something alive until it has ended or is dropped.
+pub(crate) struct Held<T: Ends> {
+    body: Body,
+    held: T,
+    complete: bool,
+}
+
+impl<T: Ends + Send + Unpin + 'static> Held<T> {
+    #[allow(clippy::new_ret_no_self)] // a body is all that anybody wants of it
+    pub(crate) fn new(body: Body, held: T) -> Body {
+        Held { body, held, complete: false }.boxed_unsync()
+    }
+}
+
+impl<T: Ends + Unpin> http_body::Body for Held<T> {
     type Data = Bytes;
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        self.complete |= matches!(frame, Poll::Ready(None));
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -104,5 +193,14 @@ impl<T: Unpin> http_body::Body for Held<T> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+impl<T: Ends> Drop for Held<T> {
+    fn drop(&mut self) {
+        // Who reads a body of known length may stop without asking for more.
+        if self.complete || self.body.is_end_stream() {
+            self.held.complete();
+        }
     }
 }

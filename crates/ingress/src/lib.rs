@@ -4,9 +4,8 @@
 //! Tokens are [`token`], certificates [`ca`] and [`tls`]. What the control plane knows comes through [`Backend`]; nothing
 //! here remembers anything about a microVM between two requests. Shells and programs (spec 8) are `session.rs`.
 //!
-//! Every request gets a connection of its own to the application. Keeping idle ones for the next request would save a dial,
-//! but an application that serves one connection at a time (Python's `HTTPServer` with HTTP/1.1, for one) would then be
-//! blocked by a connection that nobody uses, and a suspend would have to hunt them down.
+//! A request goes to the application on the connection that the same client's last request has left, if it comes at once,
+//! and on a new one otherwise: [`kept`] says why not on any other.
 
 mod answers;
 pub mod ca;
@@ -14,6 +13,7 @@ pub mod files;
 mod forward;
 mod headers;
 mod inbound;
+mod kept;
 mod keys;
 mod linger;
 mod record;
@@ -68,6 +68,8 @@ pub struct Route {
     pub application: bool,
     /// Does it take shell sessions (`SHELL_INGRESS`)?
     pub shell: bool,
+    /// Does it take new requests right now? If not they go to [`Backend::connect`], which wakes it or waits.
+    pub open: bool,
     /// Is it gone for good? Its host is still known for a while.
     pub terminated: bool,
 }

@@ -13,10 +13,12 @@ use crate::{
     forward::{self, Held},
     headers,
     inbound::Inbound,
+    kept::{Door, Doors},
     record::Meter,
     serve::InFlight,
     session::{self, Places},
     token::{Claims, Kind, TokenError, TokenKeys},
+    upstream::Line,
     websocket::{self, Offer},
 };
 
@@ -27,6 +29,8 @@ pub(crate) struct Proxy {
     pub(crate) tokens: Arc<TokenKeys>,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) limits: Limits,
+    /// The ports that requests and kept connections are for.
+    pub(crate) doors: Arc<Doors>,
     /// Owns every task of this listener.
     pub(crate) tasks: TaskTracker,
     /// Ends them all at once.
@@ -63,6 +67,35 @@ pub(crate) struct Exchange {
     pub(crate) meter: Arc<Meter>,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) tasks: TaskTracker,
+}
+
+/// The way to the application, steps three and four.
+#[derive(Clone, Copy)]
+pub(crate) struct Reach<'a> {
+    proxy: &'a Proxy,
+    route: &'a Route,
+    port: u16,
+}
+
+impl Reach<'_> {
+    /// A new connection. The backend wakes and connects in one, since a machine can be suspended between the two.
+    pub(crate) async fn connect(&self) -> Result<Box<dyn Stream>, Refusal> {
+        let microvm = &self.route.microvm;
+        self.proxy.backend.connect(microvm, self.port).await.map_err(|error| {
+            tracing::debug!(microvm, port = self.port, %error, "not connected");
+            Refusal::from(error)
+        })
+    }
+
+    /// The port that this leads to.
+    pub(crate) fn door(&self) -> Arc<Door> {
+        self.proxy.doors.of(&self.route.microvm, self.port)
+    }
+
+    /// A connection that an earlier request of this client has left, unless the microVM takes no new requests now.
+    pub(crate) fn kept(&self, client: &InFlight, door: &Arc<Door>) -> Option<Line> {
+        client.kept().take(door).filter(|_| self.route.open)
+    }
 }
 
 impl Proxy {
@@ -102,11 +135,11 @@ impl Proxy {
         let response = if let Some(kind) = pass.session {
             session::serve(self, &exchange, &route.microvm, kind, request).await?
         } else {
-            let stream = self.wake_and_connect(&route, &pass).await?;
+            let reach = Reach { proxy: self, route: &route, port: pass.port };
             if websocket::is_websocket(&request) {
-                websocket::bridge(self, &exchange, request, stream).await?
+                websocket::bridge(self, &exchange, request, reach.connect().await?).await?
             } else {
-                forward::forward(&exchange, request, stream).await?
+                forward::forward(&exchange, request, reach).await?
             }
         };
         exchange.meter.answered(response.status());
@@ -172,14 +205,6 @@ impl Proxy {
                 Err(Refusal::MissingAuthentication)
             }
         }
-    }
-
-    /// 3 and 4. The backend wakes and connects in one, since a machine can be suspended between the two.
-    async fn wake_and_connect(&self, route: &Route, pass: &Pass) -> Result<Box<dyn Stream>, Refusal> {
-        self.backend.connect(&route.microvm, pass.port).await.map_err(|error| {
-            tracing::debug!(microvm = route.microvm, port = pass.port, %error, "not connected");
-            Refusal::from(error)
-        })
     }
 
     /// 6. Begins here and ends when the last byte has gone: activity for the idle clock, and a line in the log.

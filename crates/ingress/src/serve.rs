@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Backend, Limits, linger::Lingering, request::Proxy, session::Places, token::TokenKeys,
+    Backend, Limits, kept::Kept, linger::Lingering, request::Proxy, session::Places, token::TokenKeys,
     upstream::MIN_HTTP1_BUFFER_BYTES,
 };
 
@@ -79,6 +79,7 @@ impl Ingress {
             tasks: TaskTracker::new(),
             abort: CancellationToken::new(),
             places: Places::default(),
+            doors: Arc::default(),
         });
         let acceptor = TlsAcceptor::from(self.tls);
         let places = Arc::new(Semaphore::new(self.limits.connections));
@@ -133,6 +134,8 @@ struct Client {
     /// The server name of the TLS handshake.
     sni: Option<String>,
     requests: watch::Sender<usize>,
+    /// Connections to applications.
+    kept: Kept,
     /// Given back when the connection and all that came of it (a WebSocket) have ended.
     _place: OwnedSemaphorePermit,
 }
@@ -148,6 +151,10 @@ impl InFlight {
 
     pub(crate) fn sni(&self) -> Option<&str> {
         self.0.sni.as_deref()
+    }
+
+    pub(crate) fn kept(&self) -> &Kept {
+        &self.0.kept
     }
 }
 
@@ -176,7 +183,12 @@ async fn connection(
     let (_, session) = tls.get_ref();
     let http2 = session.alpn_protocol() == Some(b"h2");
     let (requests, in_flight) = watch::channel(0);
-    let client = Arc::new(Client { sni: session.server_name().map(str::to_owned), requests, _place: place });
+    let client = Arc::new(Client {
+        sni: session.server_name().map(str::to_owned),
+        requests,
+        kept: Kept::default(),
+        _place: place,
+    });
 
     let tasks = proxy.tasks.clone();
     let service = service_fn(move |request| {

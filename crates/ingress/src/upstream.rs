@@ -1,15 +1,16 @@
-//! One request on one fresh connection to the application: HTTP/1.1, or HTTP/2 with prior knowledge.
+//! Connections to an application: HTTP/1.1, used again where [`crate::kept`] lets them; HTTP/2 with prior knowledge, one a request.
 
 use std::{
     future, io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use http::{Request, Response};
 use hyper::{
     body::Incoming,
-    client::conn::{http1, http2},
+    client::conn::{TrySendError, http1, http2},
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
@@ -19,7 +20,12 @@ use tokio::{
 };
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Limits, Stream, answers::Body, serve::Owned};
+use crate::{
+    Limits, Stream,
+    answers::Body,
+    kept::{Door, Idleness},
+    serve::Owned,
+};
 
 /// hyper's lower bound.
 pub(crate) const MIN_HTTP1_BUFFER_BYTES: usize = 8192;
@@ -41,22 +47,91 @@ pub(crate) enum UpstreamError {
     Silent,
 }
 
-/// Sends a request with HTTP/1.1. Upgrades are possible.
+/// Sends a request with HTTP/1.1 on a connection of its own. Upgrades are possible.
 pub(crate) async fn http1(
     stream: Box<dyn Stream>,
     request: Request<Body>,
     limits: &Limits,
 ) -> Result<Answer, UpstreamError> {
-    let (stream, _) = Patient::new(stream);
+    let (mut sender, connection) = http1_settings(limits).handshake(connected(stream)).await?;
+    let connection = AbortOnDropHandle::new(tokio::spawn(async move { ended(connection.with_upgrades().await) }));
+    Ok(Answer { response: sender.send_request(request).await?, connection })
+}
+
+fn http1_settings(limits: &Limits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder.max_header_size(limits.head_bytes).max_buf_size(limits.head_bytes.max(MIN_HTTP1_BUFFER_BYTES));
-    let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await?;
-    let connection = AbortOnDropHandle::new(tokio::spawn(async move {
-        if let Err(error) = connection.with_upgrades().await {
-            tracing::debug!(%error, "connection to the application");
-        }
-    }));
-    Ok(Answer { response: sender.send_request(request).await?, connection })
+    builder
+}
+
+fn connected(stream: Box<dyn Stream>) -> TokioIo<Patient> {
+    TokioIo::new(Patient::new(stream).0)
+}
+
+fn ended(outcome: hyper::Result<()>) {
+    if let Err(error) = outcome {
+        tracing::debug!(%error, "connection to the application");
+    }
+}
+
+/// An HTTP/1.1 connection for one request after the other.
+pub(crate) struct Line {
+    sender: http1::SendRequest<Body>,
+    idleness: Arc<Idleness>,
+    uses: u32,
+    _connection: AbortOnDropHandle<()>,
+}
+
+impl Line {
+    /// On a stream to that port. It ends by itself when it is idle for too long.
+    pub(crate) async fn open(stream: Box<dyn Stream>, door: Arc<Door>, limits: &Limits) -> Result<Self, UpstreamError> {
+        let (sender, connection) = http1_settings(limits).handshake(connected(stream)).await?;
+        let idleness = Arc::new(Idleness::new(door));
+        let followed = idleness.clone();
+        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::select! {
+                outcome = connection => ended(outcome),
+                () = followed.ends() => {}
+            }
+            followed.over();
+        }));
+        Ok(Line { sender, idleness, uses: 0, _connection: connection })
+    }
+
+    /// Sends a request and waits for the head of its answer. The error has the request when nothing of it was sent.
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Body>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
+        self.uses += 1;
+        self.sender.try_send_request(request).await
+    }
+
+    pub(crate) fn uses(&self) -> u32 {
+        self.uses
+    }
+
+    pub(crate) fn door(&self) -> &Arc<Door> {
+        self.idleness.door()
+    }
+
+    pub(crate) fn leads_to(&self, door: &Arc<Door>) -> bool {
+        Arc::ptr_eq(self.door(), door)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.idleness.is_over()
+    }
+
+    /// Nobody uses it from now on; false when it has ended.
+    pub(crate) fn set_idle(&self) -> bool {
+        self.idleness.begin()
+    }
+
+    /// It is in use again; false when it has ended.
+    pub(crate) fn use_again(&self) -> bool {
+        self.idleness.end()
+    }
 }
 
 /// Sends a request with HTTP/2, without TLS and without asking first.
@@ -73,11 +148,7 @@ pub(crate) async fn http2(
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .handshake(TokioIo::new(stream))
         .await?;
-    let connection = AbortOnDropHandle::new(tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "connection to the application");
-        }
-    }));
+    let connection = AbortOnDropHandle::new(tokio::spawn(async move { ended(connection.await) }));
     let silent = async {
         match timeout(limits.greeting, greeting).await {
             Ok(_) => future::pending().await,

@@ -101,7 +101,11 @@ pub(crate) async fn bridge(
     if answer.response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // To an extended CONNECT any 2xx would mean that the tunnel stands.
         let misread = http2 && answer.response.status().is_success();
-        return if misread { Err(Refusal::BadGateway) } else { Ok(forward::towards_client(exchange, answer)) };
+        return if misread {
+            Err(Refusal::BadGateway)
+        } else {
+            Ok(forward::towards_client(exchange, answer.response, answer.connection))
+        };
     }
     let Answer { mut response, connection } = answer;
     let application = upgrade::on(&mut response);

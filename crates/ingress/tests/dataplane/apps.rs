@@ -228,3 +228,55 @@ fn websocket(request: &mut Request<Incoming>) -> Response<Body> {
     });
     response.body(nothing()).unwrap()
 }
+
+/// How an application treats its connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Manner {
+    /// Any number at a time.
+    Parallel,
+    /// The next one when the one before has ended.
+    OneByOne,
+    /// Ends each on its second request, without a word.
+    Fickle,
+}
+
+/// Answers with the number of the connection and of the request on it. Tells of each connection that ends.
+pub async fn counting(manner: Manner) -> (SocketAddr, mpsc::UnboundedReceiver<u32>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (ended, endings) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        for number in 1.. {
+            let Ok((tcp, _)) = listener.accept().await else { return };
+            let ended = ended.clone();
+            let served = async move {
+                count_on(tcp, number, manner).await;
+                let _ = ended.send(number);
+            };
+            match manner {
+                Manner::OneByOne => served.await,
+                Manner::Parallel | Manner::Fickle => drop(tokio::spawn(served)),
+            }
+        }
+    });
+    (address, endings)
+}
+
+async fn count_on(mut tcp: TcpStream, connection: u32, manner: Manner) {
+    for request in 1.. {
+        let mut head = Vec::new();
+        while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+            if tcp.read_buf(&mut head).await.unwrap_or(0) == 0 {
+                return;
+            }
+        }
+        if manner == Manner::Fickle && request == 2 {
+            return;
+        }
+        let text = format!("{connection} {request}");
+        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len());
+        if tcp.write_all(answer.as_bytes()).await.is_err() {
+            return;
+        }
+    }
+}

@@ -149,8 +149,13 @@ impl World {
     }
 
     pub fn route(&self, name: &str, change: impl FnOnce(&mut Route)) {
-        let mut route =
-            Route { microvm: format!("microvm-{name}"), application: true, shell: false, terminated: false };
+        let mut route = Route {
+            microvm: format!("microvm-{name}"),
+            application: true,
+            shell: false,
+            open: true,
+            terminated: false,
+        };
         change(&mut route);
         self.backend.routes.lock().unwrap().insert(host(name), route);
     }

@@ -6,6 +6,7 @@ mod apps;
 mod bodies;
 mod harness;
 mod heads;
+mod kept;
 mod lifecycle;
 mod outside;
 mod sessions;

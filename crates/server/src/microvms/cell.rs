@@ -126,6 +126,11 @@ impl Cell {
         self.agent.send_replace(None);
     }
 
+    /// Does traffic get in?
+    pub fn is_open(&self) -> bool {
+        self.agent.borrow().is_some()
+    }
+
     /// The way in, while the gate is open.
     pub fn gate(&self) -> watch::Receiver<Option<Agent>> {
         self.agent.subscribe()

@@ -19,15 +19,17 @@ impl Backend for Microvms {
         let endpoint = *read(&self.endpoints).get(label)?;
         match endpoint {
             Endpoint::Past(id) => {
-                Some(Route { microvm: id.to_string(), application: true, shell: true, terminated: true })
+                Some(Route { microvm: id.to_string(), application: true, shell: true, open: false, terminated: true })
             }
             Endpoint::Live(id) => {
-                let record = self.cell(id)?.record();
+                let cell = self.cell(id)?;
+                let record = cell.record();
                 let over = matches!(record.life.state, State::Terminating | State::Terminated);
                 Some(Route {
                     microvm: id.to_string(),
                     application: record.ingress.application,
                     shell: record.ingress.shell,
+                    open: cell.is_open(),
                     terminated: over,
                 })
             }

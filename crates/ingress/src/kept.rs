@@ -1,0 +1,337 @@
+//! Connections to an application that a client's next request may use again.
+//!
+//! They belong to the client's own connection: what one client sent never shares a connection with another's request, so
+//! that a head which an application reads differently than we do can harm nobody else. And they are kept for a moment only.
+//! An application that serves one connection at a time (Python's `HTTPServer` with HTTP/1.1, for one) is blocked by one that
+//! nobody uses; the next requests of a busy client come within that moment.
+//!
+//! Where even the moment is too long, the port says so: a request on a new connection that waits for its answer, while more
+//! connections are open than the application was ever seen to serve at once, has all idle ones of its port closed; and if
+//! there were any, none is kept for a while. See [`Door`].
+
+use std::{
+    collections::HashMap,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Notify, time::timeout};
+
+use crate::upstream::Line;
+
+/// How long a connection is kept that nobody uses.
+const KEEP: Duration = Duration::from_millis(100);
+/// Requests on one connection; then the application may look after somebody else.
+const MAX_USES: u32 = 100;
+/// Idle connections of one client at a time: an HTTP/2 client has many requests at once.
+const MAX_KEPT: usize = 32;
+/// A request on a new connection that has waited so long may be waiting for an idle one to end.
+const PATIENCE: Duration = Duration::from_millis(25);
+/// For how long nothing is kept, once that was so.
+const SOLITUDE: Duration = Duration::from_secs(10);
+
+/// The idle connections of one client.
+#[derive(Default)]
+pub(crate) struct Kept(Mutex<Vec<Line>>);
+
+impl Kept {
+    /// One that leads to this port, if it has not ended.
+    pub(crate) fn take(&self, door: &Arc<Door>) -> Option<Line> {
+        let mut lines = self.lines();
+        lines.retain(|line| !line.is_over());
+        let at = lines.iter().rposition(|line| line.leads_to(door) && line.use_again())?;
+        Some(lines.swap_remove(at))
+    }
+
+    /// Keeps a connection whose answer is complete, if it is of use.
+    pub(crate) fn put(&self, line: Line) {
+        let mut lines = self.lines();
+        let door = line.door();
+        if lines.len() < MAX_KEPT && line.uses() < MAX_USES && door.lets_keep(door.millis()) && line.set_idle() {
+            lines.push(line);
+        }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, Vec<Line>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One port of one microVM, while there is a request for it or a connection to it.
+#[derive(Debug)]
+pub(crate) struct Door {
+    doors: Weak<Doors>,
+    microvm: String,
+    port: u16,
+    began: Instant,
+    /// Connections that are open.
+    open: AtomicU32,
+    /// The most that were open when the application answered on a new one.
+    served: AtomicU32,
+    /// Requests on new connections that have waited for longer than [`PATIENCE`].
+    impatient: AtomicU32,
+    /// Tells idle connections to end.
+    clear: Notify,
+    /// Milliseconds after `began`; until then nothing is kept.
+    alone_until: AtomicU64,
+}
+
+impl Door {
+    fn millis(&self) -> u64 {
+        self.began.elapsed().as_millis() as u64
+    }
+
+    fn lets_keep(&self, now: u64) -> bool {
+        self.impatient.load(Relaxed) == 0 && now >= self.alone_until.load(Relaxed)
+    }
+
+    /// Waits for the answer to a request on a new connection.
+    pub(crate) async fn wait<T, E>(&self, answer: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let mut answer = pin!(answer);
+        let answer = match timeout(PATIENCE, answer.as_mut()).await {
+            Ok(answer) => answer,
+            Err(_) if self.open.load(Relaxed) <= self.served.load(Relaxed) => answer.await,
+            Err(_) => {
+                let _impatient = Impatient::new(self);
+                answer.await
+            }
+        };
+        if answer.is_ok() {
+            self.served.fetch_max(self.open.load(Relaxed), Relaxed);
+        }
+        answer
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        if let Some(doors) = self.doors.upgrade() {
+            doors.forget(&self.microvm, self.port);
+        }
+    }
+}
+
+/// A request that waits longer than it should.
+struct Impatient<'a>(&'a Door);
+
+impl<'a> Impatient<'a> {
+    fn new(door: &'a Door) -> Self {
+        door.impatient.fetch_add(1, Relaxed);
+        door.clear.notify_waiters();
+        Impatient(door)
+    }
+}
+
+impl Drop for Impatient<'_> {
+    fn drop(&mut self) {
+        self.0.impatient.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The doors that are in use, by microVM.
+#[derive(Debug, Default)]
+pub(crate) struct Doors(Mutex<HashMap<String, Ports>>);
+
+type Ports = Vec<(u16, Weak<Door>)>;
+
+impl Doors {
+    /// The one of that port.
+    pub(crate) fn of(self: &Arc<Self>, microvm: &str, port: u16) -> Arc<Door> {
+        let mut doors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = doors.get(microvm).and_then(|ports| ports.iter().find(|(known, _)| *known == port));
+        if let Some(door) = known.and_then(|(_, door)| door.upgrade()) {
+            return door;
+        }
+        let door = Arc::new(Door {
+            doors: Arc::downgrade(self),
+            microvm: microvm.to_owned(),
+            port,
+            began: Instant::now(),
+            open: AtomicU32::new(0),
+            served: AtomicU32::new(0),
+            impatient: AtomicU32::new(0),
+            clear: Notify::new(),
+            alone_until: AtomicU64::new(0),
+        });
+        let ports = doors.entry(microvm.to_owned()).or_default();
+        ports.retain(|(known, _)| *known != port);
+        ports.push((port, Arc::downgrade(&door)));
+        door
+    }
+
+    /// Forgets a door that is gone, unless there is a new one in its place.
+    fn forget(&self, microvm: &str, port: u16) {
+        let mut doors = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(ports) = doors.get_mut(microvm) else { return };
+        ports.retain(|(known, door)| *known != port || door.strong_count() > 0);
+        if ports.is_empty() {
+            doors.remove(microvm);
+        }
+    }
+}
+
+/// Whether a connection is in use, as its holder and the task that drives it agree.
+#[derive(Debug)]
+pub(crate) struct Idleness {
+    door: Arc<Door>,
+    /// [`IN_USE`], [`OVER`], or since when it is idle, in milliseconds of its door's clock, [`FIRST`] being the first.
+    state: AtomicU64,
+}
+
+impl Drop for Idleness {
+    fn drop(&mut self) {
+        self.over();
+    }
+}
+
+const IN_USE: u64 = 0;
+const OVER: u64 = 1;
+const FIRST: u64 = 2;
+
+impl Idleness {
+    /// In use.
+    pub(crate) fn new(door: Arc<Door>) -> Self {
+        door.open.fetch_add(1, Relaxed);
+        Idleness { door, state: AtomicU64::new(IN_USE) }
+    }
+
+    pub(crate) fn door(&self) -> &Arc<Door> {
+        &self.door
+    }
+
+    /// From now on; false when the connection has ended.
+    pub(crate) fn begin(&self) -> bool {
+        self.begin_at(self.door.millis())
+    }
+
+    fn begin_at(&self, now: u64) -> bool {
+        self.state.compare_exchange(IN_USE, now + FIRST, Relaxed, Relaxed).is_ok()
+    }
+
+    /// In use again; false when the connection has ended.
+    pub(crate) fn end(&self) -> bool {
+        let since = self.state.load(Relaxed);
+        since >= FIRST && self.state.compare_exchange(since, IN_USE, Relaxed, Relaxed).is_ok()
+    }
+
+    /// The connection has ended.
+    pub(crate) fn over(&self) {
+        if self.state.swap(OVER, Relaxed) != OVER {
+            self.door.open.fetch_sub(1, Relaxed);
+        }
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.load(Relaxed) == OVER
+    }
+
+    /// Resolves when it has been idle for too long, or is in the way.
+    pub(crate) async fn ends(&self) {
+        let mut wait = Some(KEEP);
+        while let Some(most) = wait {
+            let in_the_way = timeout(most, self.door.clear.notified()).await.is_ok();
+            wait = self.look(self.door.millis(), in_the_way);
+        }
+    }
+
+    /// When to look again; `None` when it has ended, now or before.
+    fn look(&self, now: u64, in_the_way: bool) -> Option<Duration> {
+        let since = self.state.load(Relaxed);
+        let idle = Duration::from_millis((now + FIRST).saturating_sub(since));
+        match since {
+            OVER => return None,
+            IN_USE => return Some(KEEP),
+            _ if !in_the_way && idle < KEEP => return Some(KEEP - idle),
+            _ => {}
+        }
+        if self.state.compare_exchange(since, OVER, Relaxed, Relaxed).is_err() {
+            return Some(KEEP);
+        }
+        self.door.open.fetch_sub(1, Relaxed);
+        if in_the_way {
+            self.door.alone_until.fetch_max(now + SOLITUDE.as_millis() as u64, Relaxed);
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const KEEP_MS: u64 = KEEP.as_millis() as u64;
+    const SOLITUDE_MS: u64 = SOLITUDE.as_millis() as u64;
+
+    #[test]
+    fn nothing_stays_idle_for_long() {
+        let doors = Arc::new(Doors::default());
+        let idleness = Idleness::new(doors.of("a", 80));
+        assert_eq!(idleness.look(10 * KEEP_MS, false), Some(KEEP), "it is in use");
+        assert!(!idleness.end() && idleness.begin_at(1000) && !idleness.begin_at(1000));
+        assert_eq!(idleness.look(1000 + KEEP_MS - 1, false), Some(MS));
+        assert!(idleness.end() && idleness.begin_at(1000 + KEEP_MS), "used in between");
+        assert_eq!(idleness.look(1000 + KEEP_MS, false), Some(KEEP));
+        assert_eq!(idleness.look(1000 + 2 * KEEP_MS, false), None);
+        assert!(!idleness.end() && !idleness.begin() && idleness.is_over(), "too late");
+        assert!(idleness.door().lets_keep(1000 + 2 * KEEP_MS));
+    }
+
+    #[test]
+    fn what_is_in_the_way_ends_at_once_and_nothing_follows_for_a_while() {
+        let doors = Arc::new(Doors::default());
+        let [idle, used] = [(); 2].map(|()| Idleness::new(doors.of("a", 80)));
+        assert!(idle.begin_at(1000));
+        assert_eq!((idle.look(1000, true), used.look(1000, true)), (None, Some(KEEP)));
+        assert!(!used.door().lets_keep(1000 + SOLITUDE_MS - 1) && used.door().lets_keep(1000 + SOLITUDE_MS));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_waits_ends_what_is_idle_on_its_port() {
+        let doors = Arc::new(Doors::default());
+        let (door, idle) = (doors.of("a", 80), Idleness::new(doors.of("a", 80)));
+        assert!(idle.begin_at(u64::MAX / 2), "it is not the time that ends it");
+        let mut kept_meanwhile = true;
+        tokio::select! {
+            biased;
+            never = door.wait::<(), ()>(std::future::pending()) => never.expect("pending"),
+            () = async { idle.ends().await; kept_meanwhile = door.lets_keep(u64::MAX) } => {}
+        }
+        assert!(!kept_meanwhile && door.lets_keep(u64::MAX), "nothing is kept as long as it waits");
+        assert_eq!(door.wait(async { Ok::<_, ()>(7) }).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn what_was_served_at_once_is_not_in_the_way() {
+        let doors = Arc::new(Doors::default());
+        let (door, idle) = (doors.of("a", 80), Idleness::new(doors.of("a", 80)));
+        let new = Idleness::new(door.clone());
+        door.wait(async { Ok::<_, ()>(()) }).await.expect("answered");
+        assert!(idle.begin_at(u64::MAX / 2));
+        tokio::select! {
+            () = idle.ends() => panic!("two were served at once"),
+            _ = timeout(4 * PATIENCE, door.wait::<(), ()>(std::future::pending())) => {}
+        }
+        let third = Idleness::new(door.clone());
+        tokio::select! {
+            () = idle.ends() => {}
+            _ = door.wait::<(), ()>(std::future::pending()) => {}
+        }
+        new.over();
+        drop((idle, new, third));
+        assert_eq!(door.open.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn doors_are_forgotten() {
+        let doors = Arc::new(Doors::default());
+        let (one, same, other) = (doors.of("a", 80), doors.of("a", 80), doors.of("a", 81));
+        assert!(Arc::ptr_eq(&one, &same) && !Arc::ptr_eq(&one, &other));
+        drop((one, same, other));
+        assert!(doors.0.lock().expect("lock").is_empty());
+    }
+}
