@@ -4,7 +4,10 @@
 //! `x-aws-proxy-error` header, which applications cannot send; only the 502 for a microVM that is not running now has none.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{CONTENT_TYPE, RETRY_AFTER},
+};
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 
 use crate::ConnectError;
@@ -38,6 +41,8 @@ pub(crate) enum Refusal {
     AgentTooOld,
     /// A shell or program too many.
     TooManySessions,
+    /// A request too many, at a time or in a second (spec 6.9).
+    TooManyRequests,
 }
 
 impl Refusal {
@@ -64,6 +69,9 @@ impl Refusal {
                 "Too many sessions of this microVM: 64 at a time",
                 Some("TOO_MANY_SESSIONS"),
             ),
+            Refusal::TooManyRequests => {
+                (StatusCode::TOO_MANY_REQUESTS, "Too many requests of this microVM", Some("TOO_MANY_REQUESTS"))
+            }
         }
     }
 
@@ -76,6 +84,9 @@ impl Refusal {
         *response.status_mut() = status;
         if !text.is_empty() {
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        }
+        if status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         if let Some(code) = code {
             response.headers_mut().insert(PROXY_ERROR, HeaderValue::from_static(code));

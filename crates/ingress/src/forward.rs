@@ -64,9 +64,9 @@ async fn http1(exchange: &Exchange, request: Request<Body>, reach: Reach<'_>) ->
         }
     }
     let stream = reach.connect().await?;
-    let line = Line::open(stream, door.clone(), &exchange.limits).await;
+    let line = Line::open(stream, door, &exchange.limits).await;
     let mut line = line.map_err(|error| no_answer(exchange, &error))?;
-    match door.wait(line.send(request)).await {
+    match line.send(request).await {
         Ok(response) => Ok(towards_client(exchange, response, Returned::new(line, &exchange.in_flight))),
         Err(error) => Err(no_answer(exchange, &error.into_error().into())),
     }

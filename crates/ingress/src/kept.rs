@@ -5,16 +5,16 @@
 //! An application that serves one connection at a time (Python's `HTTPServer` with HTTP/1.1, for one) is blocked by one that
 //! nobody uses; the next requests of a busy client come within that moment.
 //!
-//! Where even the moment is too long, the port says so: a request on a new connection that waits for its answer, while more
-//! connections are open than the application was ever seen to serve at once, has all idle ones of its port closed; and if
-//! there were any, none is kept for a while. See [`Door`].
+//! Where even the moment is too long, the port says so: a request on a new connection that waits for its answer has all idle
+//! ones of its port closed, and if there were any, none is kept for a while. Until the application is seen to serve several
+//! connections at once: then nothing is in its way. See [`Door`].
 
 use std::{
     collections::HashMap,
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -33,6 +33,8 @@ const MAX_KEPT: usize = 32;
 const PATIENCE: Duration = Duration::from_millis(25);
 /// For how long nothing is kept, once that was so.
 const SOLITUDE: Duration = Duration::from_secs(10);
+/// Connections that an application must be seen to serve at once to count as one that serves any number.
+const SEVERAL: u32 = 8;
 
 /// The idle connections of one client.
 #[derive(Default)]
@@ -68,10 +70,10 @@ pub(crate) struct Door {
     microvm: String,
     port: u16,
     began: Instant,
-    /// Connections that are open.
-    open: AtomicU32,
-    /// The most that were open when the application answered on a new one.
-    served: AtomicU32,
+    /// Open connections on which the application has answered.
+    answered: AtomicU32,
+    /// The most of them at a time.
+    at_once: AtomicU32,
     /// Requests on new connections that have waited for longer than [`PATIENCE`].
     impatient: AtomicU32,
     /// Tells idle connections to end.
@@ -85,25 +87,26 @@ impl Door {
         self.began.elapsed().as_millis() as u64
     }
 
+    fn serves_several(&self) -> bool {
+        self.at_once.load(Relaxed) >= SEVERAL
+    }
+
     fn lets_keep(&self, now: u64) -> bool {
-        self.impatient.load(Relaxed) == 0 && now >= self.alone_until.load(Relaxed)
+        let nobody_waits = self.impatient.load(Relaxed) == 0 && now >= self.alone_until.load(Relaxed);
+        nobody_waits || self.serves_several()
     }
 
     /// Waits for the answer to a request on a new connection.
-    pub(crate) async fn wait<T, E>(&self, answer: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+    async fn wait<T>(&self, answer: impl Future<Output = T>) -> T {
         let mut answer = pin!(answer);
-        let answer = match timeout(PATIENCE, answer.as_mut()).await {
+        match timeout(PATIENCE, answer.as_mut()).await {
             Ok(answer) => answer,
-            Err(_) if self.open.load(Relaxed) <= self.served.load(Relaxed) => answer.await,
+            Err(_) if self.serves_several() => answer.await,
             Err(_) => {
                 let _impatient = Impatient::new(self);
                 answer.await
             }
-        };
-        if answer.is_ok() {
-            self.served.fetch_max(self.open.load(Relaxed), Relaxed);
         }
-        answer
     }
 }
 
@@ -151,8 +154,8 @@ impl Doors {
             microvm: microvm.to_owned(),
             port,
             began: Instant::now(),
-            open: AtomicU32::new(0),
-            served: AtomicU32::new(0),
+            answered: AtomicU32::new(0),
+            at_once: AtomicU32::new(0),
             impatient: AtomicU32::new(0),
             clear: Notify::new(),
             alone_until: AtomicU64::new(0),
@@ -178,6 +181,7 @@ impl Doors {
 #[derive(Debug)]
 pub(crate) struct Idleness {
     door: Arc<Door>,
+    answered: AtomicBool,
     /// [`IN_USE`], [`OVER`], or since when it is idle, in milliseconds of its door's clock, [`FIRST`] being the first.
     state: AtomicU64,
 }
@@ -195,8 +199,17 @@ const FIRST: u64 = 2;
 impl Idleness {
     /// In use.
     pub(crate) fn new(door: Arc<Door>) -> Self {
-        door.open.fetch_add(1, Relaxed);
-        Idleness { door, state: AtomicU64::new(IN_USE) }
+        Idleness { door, answered: AtomicBool::new(false), state: AtomicU64::new(IN_USE) }
+    }
+
+    /// Waits for the first answer on it.
+    pub(crate) async fn first<T, E>(&self, answer: impl Future<Output = Result<T, E>>) -> Result<T, E> {
+        let answer = self.door.wait(answer).await;
+        if answer.is_ok() && !self.answered.swap(true, Relaxed) {
+            let answered = self.door.answered.fetch_add(1, Relaxed) + 1;
+            self.door.at_once.fetch_max(answered, Relaxed);
+        }
+        answer
     }
 
     pub(crate) fn door(&self) -> &Arc<Door> {
@@ -220,8 +233,9 @@ impl Idleness {
 
     /// The connection has ended.
     pub(crate) fn over(&self) {
-        if self.state.swap(OVER, Relaxed) != OVER {
-            self.door.open.fetch_sub(1, Relaxed);
+        self.state.store(OVER, Relaxed);
+        if self.answered.swap(false, Relaxed) {
+            self.door.answered.fetch_sub(1, Relaxed);
         }
     }
 
@@ -251,7 +265,6 @@ impl Idleness {
         if self.state.compare_exchange(since, OVER, Relaxed, Relaxed).is_err() {
             return Some(KEEP);
         }
-        self.door.open.fetch_sub(1, Relaxed);
         if in_the_way {
             self.door.alone_until.fetch_max(now + SOLITUDE.as_millis() as u64, Relaxed);
         }
@@ -298,32 +311,38 @@ mod tests {
         let mut kept_meanwhile = true;
         tokio::select! {
             biased;
-            never = door.wait::<(), ()>(std::future::pending()) => never.expect("pending"),
+            () = door.wait(std::future::pending()) => {}
             () = async { idle.ends().await; kept_meanwhile = door.lets_keep(u64::MAX) } => {}
         }
         assert!(!kept_meanwhile && door.lets_keep(u64::MAX), "nothing is kept as long as it waits");
-        assert_eq!(door.wait(async { Ok::<_, ()>(7) }).await, Ok(7));
+        assert_eq!(door.wait(async { 7 }).await, 7);
     }
 
     #[tokio::test]
-    async fn what_was_served_at_once_is_not_in_the_way() {
+    async fn nothing_is_in_the_way_of_who_serves_several() {
         let doors = Arc::new(Doors::default());
-        let (door, idle) = (doors.of("a", 80), Idleness::new(doors.of("a", 80)));
-        let new = Idleness::new(door.clone());
-        door.wait(async { Ok::<_, ()>(()) }).await.expect("answered");
-        assert!(idle.begin_at(u64::MAX / 2));
-        tokio::select! {
-            () = idle.ends() => panic!("two were served at once"),
-            _ = timeout(4 * PATIENCE, door.wait::<(), ()>(std::future::pending())) => {}
+        let door = doors.of("a", 80);
+        let mut lines = Vec::new();
+        for count in 1..=SEVERAL {
+            assert!(!door.serves_several());
+            let line = Idleness::new(door.clone());
+            line.first(async { Ok::<_, ()>(()) }).await.expect("answered");
+            assert_eq!(door.answered.load(Relaxed), count);
+            lines.push(line);
         }
-        let third = Idleness::new(door.clone());
+        let failed = Idleness::new(door.clone());
+        failed.first(async { Err::<(), _>(()) }).await.expect_err("failed");
+        assert_eq!(door.answered.load(Relaxed), SEVERAL);
+        assert!(lines[0].begin_at(u64::MAX / 2));
         tokio::select! {
-            () = idle.ends() => {}
-            _ = door.wait::<(), ()>(std::future::pending()) => {}
+            () = lines[0].ends() => panic!("they are served at once"),
+            _ = timeout(4 * PATIENCE, door.wait(std::future::pending::<()>())) => {}
         }
-        new.over();
-        drop((idle, new, third));
-        assert_eq!(door.open.load(Relaxed), 0);
+        assert!(door.lets_keep(0));
+        lines[0].over();
+        lines[0].over();
+        drop(lines);
+        assert_eq!(door.answered.load(Relaxed), 0);
     }
 
     #[test]

@@ -18,14 +18,16 @@ mod keys;
 mod linger;
 mod record;
 mod request;
+mod seats;
 mod serve;
 mod session;
+mod share;
 pub mod tls;
 pub mod token;
 mod upstream;
 mod websocket;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -34,7 +36,8 @@ pub use crate::{
     ca::LocalCa,
     files::FileError,
     keys::KeyringError,
-    serve::{Ingress, serve},
+    serve::Ingress,
+    share::{Allowance, Share},
     tls::TlsSettings,
     token::{Claims, Kind, PortRange, Token, TokenError, TokenKeys},
 };
@@ -60,7 +63,7 @@ pub trait Backend: Send + Sync + 'static {
 }
 
 /// Where an endpoint host leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Route {
     /// The microVM's id, as in the token's claims.
     pub microvm: String,
@@ -72,6 +75,8 @@ pub struct Route {
     pub open: bool,
     /// Is it gone for good? Its host is still known for a while.
     pub terminated: bool,
+    /// What it may carry, the same for all routes to one microVM.
+    pub share: Arc<Share>,
 }
 
 /// Why there is no connection to the application. All become 502 (spec 6.6).
@@ -114,7 +119,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 /// Bounds of the listener. The defaults are generous: AWS publishes none (spec 16, item 18).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Client connections at a time, WebSockets included; more wait in the listener's backlog.
+    /// Client connections at a time, WebSockets included. When there are more, the one that has been idle for longest goes;
+    /// while none is idle they wait in the listener's backlog.
     pub connections: usize,
     /// Requests at a time on one HTTP/2 connection.
     pub streams_per_connection: u32,
@@ -135,7 +141,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
-            connections: 4096,
+            connections: 16_384,
             streams_per_connection: 256,
             head_bytes: 64 * 1024,
             handshake: Duration::from_secs(10),

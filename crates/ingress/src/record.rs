@@ -12,9 +12,13 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::OwnedSemaphorePermit,
+    time::{Sleep, sleep},
+};
 
-use crate::Backend;
+use crate::{Backend, Route, answers::Refusal, share::Share};
 
 /// The backend hears of one request at most this often.
 const THROTTLE: Duration = Duration::from_secs(1);
@@ -23,6 +27,8 @@ const THROTTLE: Duration = Duration::from_secs(1);
 pub(crate) struct Meter {
     backend: Arc<dyn Backend>,
     microvm: String,
+    share: Arc<Share>,
+    _place: OwnedSemaphorePermit,
     port: u16,
     request: String,
     began: Instant,
@@ -43,12 +49,20 @@ pub(crate) enum Way {
 }
 
 impl Meter {
-    /// The request begins.
-    pub(crate) fn begin(backend: Arc<dyn Backend>, microvm: String, port: u16, request: String) -> Arc<Self> {
-        backend.activity(&microvm);
-        Arc::new(Meter {
+    /// The request begins, if there is room for it.
+    pub(crate) fn begin(
+        backend: Arc<dyn Backend>,
+        route: &Route,
+        port: u16,
+        request: String,
+    ) -> Result<Arc<Self>, Refusal> {
+        let place = route.share.admit()?;
+        backend.activity(&route.microvm);
+        Ok(Arc::new(Meter {
             backend,
-            microvm,
+            microvm: route.microvm.clone(),
+            share: route.share.clone(),
+            _place: place,
             port,
             request,
             began: Instant::now(),
@@ -56,7 +70,7 @@ impl Meter {
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             status: AtomicU16::new(0),
-        })
+        }))
     }
 
     /// The status that the client gets.
@@ -64,9 +78,10 @@ impl Meter {
         self.status.store(status.as_u16(), Relaxed);
     }
 
-    fn moved(&self, way: Way, bytes: usize) {
+    /// Takes note of bytes; for how long no more should move.
+    fn moved(&self, way: Way, bytes: usize) -> Option<Duration> {
         if bytes == 0 {
-            return;
+            return None;
         }
         let counter = match way {
             Way::Received => &self.received,
@@ -79,6 +94,7 @@ impl Meter {
         if due && self.told.compare_exchange(told, now, Relaxed, Relaxed).is_ok() {
             self.backend.activity(&self.microvm);
         }
+        self.share.passed(bytes)
     }
 }
 
@@ -98,17 +114,39 @@ impl Drop for Meter {
     }
 }
 
-/// A body or a byte stream whose bytes are counted.
+/// A body or a byte stream whose bytes are counted, and held back while the microVM has moved more than it may.
 pub(crate) struct Metered<T> {
     inner: T,
     meter: Arc<Meter>,
     way: Way,
+    reading: Pause,
+    writing: Pause,
+}
+
+/// A time to wait. Each half of a stream has its own, for it remembers one waiter.
+#[derive(Default)]
+struct Pause(Option<Pin<Box<Sleep>>>);
+
+impl Pause {
+    fn begin(&mut self, pause: Option<Duration>) {
+        if let Some(pause) = pause {
+            self.0 = Some(Box::pin(sleep(pause)));
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(pause) = &mut self.0 {
+            ready!(pause.as_mut().poll(cx));
+            self.0 = None;
+        }
+        Poll::Ready(())
+    }
 }
 
 impl<T> Metered<T> {
     /// For a body the way its bytes go; for a stream the way of the bytes that are read from it.
     pub(crate) fn new(inner: T, meter: Arc<Meter>, way: Way) -> Self {
-        Metered { inner, meter, way }
+        Metered { inner, meter, way, reading: Pause::default(), writing: Pause::default() }
     }
 }
 
@@ -117,9 +155,11 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Metered<B> {
     type Error = B::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        ready!(self.reading.poll(cx));
         let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
         if let Some(Ok(frame)) = &frame {
-            self.meter.moved(self.way, frame.data_ref().map_or(0, Buf::remaining));
+            let pause = self.meter.moved(self.way, frame.data_ref().map_or(0, Buf::remaining));
+            self.reading.begin(pause);
         }
         Poll::Ready(frame)
     }
@@ -135,18 +175,22 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Metered<B> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for Metered<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        ready!(self.reading.poll(cx));
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        self.meter.moved(self.way, buf.filled().len() - before);
+        let pause = self.meter.moved(self.way, buf.filled().len() - before);
+        self.reading.begin(pause);
         Poll::Ready(Ok(()))
     }
 }
 
 impl<T: AsyncWrite + Unpin> AsyncWrite for Metered<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        ready!(self.writing.poll(cx));
         let written = ready!(Pin::new(&mut self.inner).poll_write(cx, buf))?;
         let other = if self.way == Way::Received { Way::Sent } else { Way::Received };
-        self.meter.moved(other, written);
+        let pause = self.meter.moved(other, written);
+        self.writing.begin(pause);
         Poll::Ready(Ok(written))
     }
 

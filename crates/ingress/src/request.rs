@@ -128,7 +128,7 @@ impl Proxy {
             force_h2: flag(request.headers(), headers::FORCE_H2),
             marker: pass.marker,
             limits: self.limits,
-            meter: self.record(&route, &pass, id),
+            meter: self.record(&route, &pass, id)?,
             in_flight: in_flight.clone(),
             tasks: self.tasks.clone(),
         };
@@ -207,10 +207,11 @@ impl Proxy {
         }
     }
 
-    /// 6. Begins here and ends when the last byte has gone: activity for the idle clock, and a line in the log.
-    fn record(&self, route: &Route, pass: &Pass, id: &HeaderValue) -> Arc<Meter> {
+    /// 6. Begins here and ends when the last byte has gone: a place among the microVM's requests, activity for the idle
+    ///    clock, and a line in the log.
+    fn record(&self, route: &Route, pass: &Pass, id: &HeaderValue) -> Result<Arc<Meter>, Refusal> {
         let id = id.to_str().unwrap_or_default().to_owned();
-        Meter::begin(self.backend.clone(), route.microvm.clone(), pass.port, id)
+        Meter::begin(self.backend.clone(), route, pass.port, id)
     }
 }
 

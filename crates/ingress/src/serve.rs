@@ -18,14 +18,20 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::watch,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Backend, Limits, kept::Kept, linger::Lingering, request::Proxy, session::Places, token::TokenKeys,
+    Backend, Limits,
+    kept::Kept,
+    linger::Lingering,
+    request::Proxy,
+    seats::{Seat, Seats},
+    session::Places,
+    token::TokenKeys,
     upstream::MIN_HTTP1_BUFFER_BYTES,
 };
 
@@ -35,6 +41,8 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// A silent HTTP/2 client is asked for a sign of life this often.
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a client that asks for nothing may take to leave its place to another.
+const LEAVE_WITHIN: Duration = Duration::from_millis(250);
 /// When the host is out of file descriptors or memory there is no event to wait for.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -44,17 +52,6 @@ pub struct Ingress {
     tokens: Arc<TokenKeys>,
     backend: Arc<dyn Backend>,
     limits: Limits,
-}
-
-/// [`Ingress::serve`] with the default [`Limits`].
-pub async fn serve(
-    listener: TcpListener,
-    tls: Arc<ServerConfig>,
-    tokens: Arc<TokenKeys>,
-    backend: Arc<dyn Backend>,
-    shutdown: impl Future<Output = ()>,
-) {
-    Ingress::new(tls, tokens, backend).serve(listener, shutdown).await
 }
 
 impl Ingress {
@@ -82,18 +79,18 @@ impl Ingress {
             doors: Arc::default(),
         });
         let acceptor = TlsAcceptor::from(self.tls);
-        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let seats = Seats::new(self.limits.connections);
         let mut shutdown = pin!(shutdown);
         loop {
-            let (tcp, peer, place) = tokio::select! {
-                accepted = accept(&listener, &places) => accepted,
+            let (tcp, peer, seat) = tokio::select! {
+                accepted = accept(&listener, &seats) => accepted,
                 () = &mut shutdown => break,
             };
             let (proxy, acceptor, stop) = (proxy.clone(), acceptor.clone(), stop.clone());
             proxy.tasks.clone().spawn(async move {
                 let abort = proxy.abort.clone();
                 tokio::select! {
-                    () = connection(proxy, acceptor, tcp, peer, place, stop) => {}
+                    () = connection(proxy, acceptor, tcp, peer, seat, stop) => {}
                     () = abort.cancelled() => {}
                 }
             });
@@ -110,11 +107,16 @@ impl Ingress {
 }
 
 /// The next connection, once there is a place for it.
-async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> (TcpStream, SocketAddr, OwnedSemaphorePermit) {
-    let place = places.clone().acquire_owned().await.expect("the semaphore is never closed");
+async fn accept(listener: &TcpListener, seats: &Arc<Seats>) -> (TcpStream, SocketAddr, Arc<Seat>) {
+    // First somebody to serve, then a place: nobody has to leave for nobody.
+    let (tcp, peer) = next(listener).await;
+    (tcp, peer, seats.take().await)
+}
+
+async fn next(listener: &TcpListener) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
-            Ok((tcp, peer)) => return (tcp, peer, place),
+            Ok(accepted) => return accepted,
             Err(error) if of_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections");
@@ -137,7 +139,7 @@ struct Client {
     /// Connections to applications.
     kept: Kept,
     /// Given back when the connection and all that came of it (a WebSocket) have ended.
-    _place: OwnedSemaphorePermit,
+    seat: Arc<Seat>,
 }
 
 /// A request that has not ended. Keeps its connection from being idle.
@@ -145,7 +147,10 @@ pub(crate) struct InFlight(Arc<Client>);
 
 impl InFlight {
     fn begin(client: &Arc<Client>) -> Arc<Self> {
-        client.requests.send_modify(|requests| *requests += 1);
+        client.requests.send_modify(|requests| {
+            *requests += 1;
+            client.seat.busy();
+        });
         Arc::new(InFlight(client.clone()))
     }
 
@@ -160,7 +165,13 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.requests.send_modify(|requests| *requests -= 1);
+        let client = &self.0;
+        client.requests.send_modify(|requests| {
+            *requests -= 1;
+            if *requests == 0 {
+                client.seat.idle();
+            }
+        });
     }
 }
 
@@ -169,13 +180,17 @@ async fn connection(
     acceptor: TlsAcceptor,
     tcp: TcpStream,
     peer: SocketAddr,
-    place: OwnedSemaphorePermit,
+    seat: Arc<Seat>,
     stop: CancellationToken,
 ) {
     let limits = proxy.limits;
     // Without it small writes wait for the peer's acknowledgement; a socket that refuses it still works.
     let _ = tcp.set_nodelay(true);
-    let tls = match timeout(limits.handshake, acceptor.accept(tcp)).await {
+    let handshake = tokio::select! {
+        handshake = timeout(limits.handshake, acceptor.accept(tcp)) => handshake,
+        () = seat.leave() => return tracing::debug!(%peer, "its place is needed"),
+    };
+    let tls = match handshake {
         Ok(Ok(tls)) => tls,
         Ok(Err(error)) => return tracing::debug!(%peer, %error, "tls handshake"),
         Err(_) => return tracing::debug!(%peer, "tls handshake took too long"),
@@ -187,7 +202,7 @@ async fn connection(
         sni: session.server_name().map(str::to_owned),
         requests,
         kept: Kept::default(),
-        _place: place,
+        seat: seat.clone(),
     });
 
     let tasks = proxy.tasks.clone();
@@ -197,11 +212,11 @@ async fn connection(
     });
     let outcome = if http2 {
         let connection = http2_settings(&limits, Owned(tasks)).serve_connection(TokioIo::new(tls), service);
-        drive(connection, http2::Connection::graceful_shutdown, in_flight, limits.idle, stop).await
+        drive(connection, http2::Connection::graceful_shutdown, in_flight, limits.idle, &seat, stop).await
     } else {
         let connection =
             http1_settings(&limits).serve_connection(TokioIo::new(Lingering::new(tls)), service).with_upgrades();
-        drive(connection, http1::UpgradeableConnection::graceful_shutdown, in_flight, limits.idle, stop).await
+        drive(connection, http1::UpgradeableConnection::graceful_shutdown, in_flight, limits.idle, &seat, stop).await
     };
     if let Err(error) = outcome {
         tracing::debug!(%peer, %error, "client connection");
@@ -229,22 +244,29 @@ fn http2_settings(limits: &Limits, owner: Owned) -> http2::Builder<Owned> {
     builder
 }
 
-/// Runs a connection to its end; asks it to end when the server stops or the client has asked for nothing for long.
+/// Runs a connection to its end; asks it to end when the server stops, the client has asked for nothing for long, or another
+/// needs its place.
 async fn drive<C: Future<Output = hyper::Result<()>>>(
     connection: C,
     shut_down: fn(Pin<&mut C>),
     mut requests: watch::Receiver<usize>,
     idle_limit: Duration,
+    seat: &Seat,
     stop: CancellationToken,
 ) -> hyper::Result<()> {
     let mut connection = pin!(connection);
-    tokio::select! {
+    let needed = tokio::select! {
         outcome = connection.as_mut() => return outcome,
-        () = stop.cancelled() => {}
-        () = idle(&mut requests, idle_limit) => {}
-    }
+        () = stop.cancelled() => false,
+        () = idle(&mut requests, idle_limit) => false,
+        () = seat.leave() => true,
+    };
     shut_down(connection.as_mut());
-    connection.await
+    tokio::select! {
+        outcome = connection => outcome,
+        // A client that is half-way through a head does not hold the place of another.
+        () = idle(&mut requests, LEAVE_WITHIN), if needed => Ok(()),
+    }
 }
 
 /// Ready when there has been no request for `limit`.

@@ -104,7 +104,10 @@ impl Line {
         request: Request<Body>,
     ) -> Result<Response<Incoming>, TrySendError<Request<Body>>> {
         self.uses += 1;
-        self.sender.try_send_request(request).await
+        match self.uses {
+            1 => self.idleness.first(self.sender.try_send_request(request)).await,
+            _ => self.sender.try_send_request(request).await,
+        }
     }
 
     pub(crate) fn uses(&self) -> u32 {

@@ -17,10 +17,12 @@ use serde::Deserialize;
 mod compat;
 mod lifetimes;
 mod quotas;
+mod traffic;
 
 pub use compat::{Compat, Cpu, Profile};
 pub use lifetimes::{Lifetime, Lifetimes};
 pub use quotas::{Limits, Quotas};
+pub use traffic::Traffic;
 
 /// Which engine makes machines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
@@ -119,6 +121,8 @@ pub struct File {
     pub quotas: Quotas,
     /// How long microVMs may live.
     pub limits: Lifetimes,
+    /// What endpoints carry.
+    pub traffic: Traffic,
     /// What builds and applications say.
     pub logs: LogLimits,
     /// How long what is over can be read.
@@ -354,6 +358,7 @@ impl Config {
         within("retention.terminated_days", days, 0, 36_500, "0..=36500; 0 is for ever")?;
         file.quotas.check()?;
         file.limits.check()?;
+        file.traffic.check()?;
         let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
         if let Some(domain) = &file.endpoint.domain
             && (domain.is_empty() || !domain.chars().all(label))

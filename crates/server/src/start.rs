@@ -17,7 +17,7 @@ use engine::{
 };
 use host::{Assets, HostError};
 use image::{Alias, Buildah, BuildahSettings, Builder, FakeBuilder, HostEnv};
-use ingress::{LocalCa, TlsSettings, TokenKeys};
+use ingress::{Ingress, LocalCa, TlsSettings, TokenKeys};
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -123,7 +123,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     for name in ["s3", "logs", "images", "microvms", "builds"] {
         private_dir(&data_dir.join(name))?;
     }
-    raise_descriptor_limit();
+    let connections = places(config.file.traffic.connections);
     let ready_file = run_dir.join("ready.json");
     let _ = fs::remove_file(&ready_file);
     if !config.api.ip().is_loopback() && !config.file.api_tls {
@@ -207,13 +207,9 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
         longest,
         throttle,
     });
-    let ingress =
-        {
-            let stop = stop.clone();
-            tokio::spawn(ingress::serve(ingress_listener, tls, tokens, microvms.clone(), async move {
-                stop.cancelled().await
-            }))
-        };
+    let limits = ingress::Limits { connections, ..ingress::Limits::default() };
+    let proxy = Ingress::new(tls, tokens, microvms.clone()).with_limits(limits);
+    let ingress = tokio::spawn(proxy.serve(ingress_listener, stop.clone().cancelled_owned()));
     let api = tokio::spawn(edge::serve(api_listener, api_tls, edge, stop.clone()));
     let ready = Ready {
         pid: std::process::id(),
@@ -268,14 +264,21 @@ fn private_file(path: &Path) -> Result<(), ServeError> {
     open.and_then(|file| file.set_permissions(fs::Permissions::from_mode(0o600))).map_err(at("cannot create", path))
 }
 
-/// Every microVM takes a handful of descriptors; the usual soft limit of 1024 is for programs that use `select`.
-fn raise_descriptor_limit() {
+/// How many clients' connections there can be, and room for them. Every connection takes a descriptor and every microVM a
+/// handful; the usual soft limit of 1024 is for programs that use `select`.
+fn places(wanted: u32) -> usize {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "the limit of open files cannot be raised");
     }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let most = u32::try_from(files - files / 4).unwrap_or(u32::MAX);
+    if most < wanted {
+        tracing::warn!(wanted, most, "traffic.connections is more than the limit of open files allows");
+    }
+    wanted.min(most) as usize
 }
 
 /// How long the lock of a server that was just killed may live on: a process that it was forking then holds it until its

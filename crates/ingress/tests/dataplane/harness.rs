@@ -17,8 +17,8 @@ use http_body_util::{BodyExt, Empty, combinators::BoxBody};
 use hyper::{body::Incoming, client::conn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use ingress::{
-    Backend, Claims, ConnectError, Ingress, Kind, Limits, LocalCa, PortRange, Route, SessionError, Stream, TlsSettings,
-    TokenKeys,
+    Allowance, Backend, Claims, ConnectError, Ingress, Kind, Limits, LocalCa, PortRange, Route, SessionError, Share,
+    Stream, TlsSettings, TokenKeys,
 };
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -155,6 +155,7 @@ impl World {
             shell: false,
             open: true,
             terminated: false,
+            share: Arc::new(Share::new(Allowance::at_once(1000))),
         };
         change(&mut route);
         self.backend.routes.lock().unwrap().insert(host(name), route);

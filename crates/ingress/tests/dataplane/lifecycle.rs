@@ -96,12 +96,19 @@ async fn slow_clients_are_shown_out() {
 async fn connections_wait_for_a_place() {
     let world = World::start_with(Limits { connections: 1, ..Limits::default() }).await;
     let token = world.token("a");
-    let first = world.h1("a").await;
+    let (address, _endings) = apps::silent().await;
+    world.listen(3000, address);
+    let mut first = world.h1("a").await;
+    let hanging = get(&world, "/").header("x-aws-proxy-port", "3000").body(nothing()).unwrap();
+    let first = tokio::spawn(async move { first.send_request(hanging).await });
+    while world.backend.connects.load(std::sync::atomic::Ordering::SeqCst) < 1 {
+        tokio::task::yield_now().await;
+    }
     let headers = [("x-aws-proxy-auth", &token[..])];
     let waiting = world.get("a", "/none", &headers);
     tokio::pin!(waiting);
     assert!(timeout(Duration::from_millis(200), &mut waiting).await.is_err());
-    drop(first);
+    first.abort();
     assert_eq!(timeout(SOON, waiting).await.unwrap().status, 404);
 }
 

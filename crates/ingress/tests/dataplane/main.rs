@@ -10,4 +10,5 @@ mod kept;
 mod lifecycle;
 mod outside;
 mod sessions;
+mod shares;
 mod websockets;

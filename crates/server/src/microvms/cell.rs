@@ -8,6 +8,7 @@ use std::sync::{
 };
 
 use engine::agent::Agent;
+use ingress::Share;
 use lifecycle::{
     Millis,
     microvms::{Input, Refusal, Step},
@@ -26,6 +27,7 @@ pub struct Cell {
     record: watch::Sender<Arc<MicrovmRecord>>,
     agent: watch::Sender<Option<Agent>>,
     activity: AtomicI64,
+    share: Arc<Share>,
     writer: Mutex<()>,
 }
 
@@ -42,10 +44,10 @@ pub enum ApplyError {
 
 impl Cell {
     /// A cell for a record that is in the store.
-    pub fn new(record: MicrovmRecord) -> Self {
+    pub fn new(record: MicrovmRecord, share: Share) -> Self {
         let activity = AtomicI64::new(record.life.since);
         let (record, agent) = (watch::Sender::new(Arc::new(record)), watch::Sender::new(None));
-        Cell { record, agent, activity, writer: Mutex::new(()) }
+        Cell { record, agent, activity, share: Arc::new(share), writer: Mutex::new(()) }
     }
 
     /// The record now.
@@ -124,6 +126,11 @@ impl Cell {
     /// Lets no new traffic in.
     pub fn close_gate(&self) {
         self.agent.send_replace(None);
+    }
+
+    /// What its endpoint may carry.
+    pub fn share(&self) -> &Arc<Share> {
+        &self.share
     }
 
     /// Does traffic get in?

@@ -19,6 +19,7 @@ use std::{
 use api::{
     ApiError, Connector, ConnectorArn, ImageVersionStatus, ManagedConnector, MicrovmId, Operation, RunMicrovmInput,
 };
+use ingress::{Allowance, Share};
 use lifecycle::{
     Millis,
     images::Progress,
@@ -52,6 +53,8 @@ pub struct Microvms {
     endpoints: RwLock<HashMap<String, Endpoint>>,
     /// What may follow it.
     domains: Vec<String>,
+    /// What the endpoint of a microVM that is over may carry.
+    nothing: Arc<Share>,
     tasks: TaskTracker,
     /// Notes activity; ends with the server.
     noter: OnceLock<AbortHandle>,
@@ -79,6 +82,7 @@ impl Microvms {
             endpoints: RwLock::new(endpoints),
             tasks: TaskTracker::new(),
             noter: OnceLock::new(),
+            nothing: Arc::new(Share::new(Allowance::at_once(1))),
             stop: CancellationToken::new(),
         });
         let mut seen = microvms.shared.store.activity().await?;
@@ -93,7 +97,8 @@ impl Microvms {
     /// Puts a stored microVM into the maps and starts its driver.
     fn adopt(self: &Arc<Self>, record: MicrovmRecord, seen: Option<Millis>) {
         let (id, label) = (record.id, record.endpoint_label().to_owned());
-        let cell = Arc::new(Cell::new(record));
+        let share = Share::new(self.shared.config.allowance(record.memory_mib));
+        let cell = Arc::new(Cell::new(record, share));
         if let Some(at) = seen {
             cell.touched(at);
         }

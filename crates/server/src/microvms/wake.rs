@@ -18,9 +18,14 @@ impl Backend for Microvms {
         }
         let endpoint = *read(&self.endpoints).get(label)?;
         match endpoint {
-            Endpoint::Past(id) => {
-                Some(Route { microvm: id.to_string(), application: true, shell: true, open: false, terminated: true })
-            }
+            Endpoint::Past(id) => Some(Route {
+                microvm: id.to_string(),
+                application: true,
+                shell: true,
+                open: false,
+                terminated: true,
+                share: self.nothing.clone(),
+            }),
             Endpoint::Live(id) => {
                 let cell = self.cell(id)?;
                 let record = cell.record();
@@ -31,6 +36,7 @@ impl Backend for Microvms {
                     shell: record.ingress.shell,
                     open: cell.is_open(),
                     terminated: over,
+                    share: cell.share().clone(),
                 })
             }
         }
