@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::AccountId;
+use api::{AccountId, schema::bounds::Bounds};
 use engine::{
     Engine, EngineError,
     fake::FakeEngine,
@@ -168,7 +168,10 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let scheme = if config.file.api_tls { "https" } else { "http" };
     let api_tls = config.file.api_tls.then(|| tokio_rustls::TlsAcceptor::from(tls.clone()));
     let cursors = Arc::new(Cursors::new(cursor_key));
-    let longest = config.file.limits.microvm_seconds.longest();
+    let bounds = Bounds {
+        life: config.file.limits.microvm_seconds.longest(),
+        token_minutes: config.file.endpoint.token_minutes,
+    };
     let throttle = config.quotas().map(edge::Throttle::new);
     let shared = Arc::new(Shared {
         cursors,
@@ -204,7 +207,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
         logs,
         store: store.clone(),
         stop: stop.clone(),
-        longest,
+        bounds,
         throttle,
     });
     let ingress =

@@ -32,7 +32,7 @@ mod throttle;
 
 use std::sync::Arc;
 
-use api::{AccountId, ApiError, Region, Sensitive, schema::bounds::Longest, sigv4::SignatureError};
+use api::{AccountId, ApiError, Region, Sensitive, schema::bounds::Bounds, sigv4::SignatureError};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -60,7 +60,7 @@ pub struct Edge {
     /// Ends answers that go on for ever when the server ends.
     pub stop: CancellationToken,
     /// What requests are held to.
-    pub longest: Longest,
+    pub bounds: Bounds,
     /// How fast each account may go; `None`: as fast as it likes.
     pub throttle: Option<Throttle>,
 }

@@ -72,7 +72,7 @@ impl Server {
             logs: Arc::clone(&logs),
             store,
             stop: shutdown.clone(),
-            longest: Default::default(),
+            bounds: Default::default(),
             throttle,
         };
         let task = tokio::spawn(edge::serve(listener, tls, Arc::new(edge), shutdown.clone()));
