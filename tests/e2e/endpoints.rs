@@ -34,3 +34,83 @@ assert refused(mv.create_microvm_shell_auth_token, expirationInMinutes=525601) =
 "#;
     server.python(script, &[&id]).ok();
 }
+
+/// What a request with each of these tokens gets, on a connection of its own.
+const EACH: &str = r#"
+import sys
+vm = mv.get_microvm(microvmIdentifier=sys.argv[1])
+for each in sys.argv[2:]:
+    status, _, body = get(vm, {"X-aws-proxy-auth": each})
+    print(status, body.decode() if status == 403 else "")
+"#;
+
+fn minted(server: &Server, id: &str) -> String {
+    server.python("import sys\nprint(token(sys.argv[1]))", &[id]).ok().trim().to_owned()
+}
+
+#[test]
+fn revoked_tokens_open_nothing_even_after_kill_9() {
+    let mut server = with("");
+    let (id, other) = (run(&server, &["--idle", "300"]), run(&server, &["--idle", "300"]));
+    let (old, of_other) = (minted(&server, &id), minted(&server, &other));
+    assert_eq!(server.python(EACH, &[&id, &old]).ok().trim(), "200");
+    assert_eq!(server.hearth(&["tokens", "revoke", &id]).ok().trim(), id);
+    let new = minted(&server, &id);
+    let expected = "403 Token authentication failed\n200 \n";
+    assert_eq!(server.python(EACH, &[&id, &old, &new]).ok(), expected);
+    assert_eq!(server.python(EACH, &[&other, &of_other]).ok().trim(), "200", "another's stay as they are");
+    server.hearth(&["suspend", &id]).ok();
+    server.kill().unwrap();
+    server.serve().unwrap();
+    assert_eq!(server.python(EACH, &[&id, &old, &new]).ok(), expected);
+    server.hearth(&["terminate", &id]).ok();
+    server.hearth(&["tokens", "revoke", &id]).ok();
+}
+
+#[test]
+fn revoking_asks_for_permission() {
+    let server = with("");
+    let id = run(&server, &[]);
+    let old = minted(&server, &id);
+    let image = "arn:aws:lambda:us-east-1:000000000000:microvm-image:hello";
+    let policy = server.data_dir.join("policy");
+    let text = format!(
+        r#"{{"Statement":[{{"Effect":"Allow","Action":"lambda:*","Resource":"*"}},
+        {{"Effect":"Allow","Action":"hearth:RevokeMicrovmTokens","Resource":"{image}"}}]}}"#
+    );
+    std::fs::write(&policy, text).unwrap();
+    let may =
+        server.hearth(&["keys", "create", "--user", "may", "--policy", policy.to_str().unwrap(), "--json"]).json();
+    let may_not = server.hearth(&["keys", "create", "--user", "not", "--json"]).json();
+    let foreign = server.hearth(&["keys", "create", "--user", "root", "--account", "222222222222", "--json"]).json();
+    let script = r#"
+import sys, json
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+vm, old, *keys = sys.argv[1:]
+def revoke(vm, key):
+    url = f"{os.environ['AWS_ENDPOINT_URL']}/hearth/v1/microvms/{vm}/tokens/revoke"
+    request = AWSRequest("POST", url, data=b"")
+    if key:
+        key = json.loads(key)
+        SigV4Auth(Credentials(key["accessKeyId"], key["secretAccessKey"]), "lambda", "us-east-1").add_auth(request)
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method="POST", data=b"", headers=dict(request.headers))) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+may, may_not, foreign = keys
+status, body = revoke(vm, may_not)
+assert status == 403 and "is not authorized to perform: hearth:RevokeMicrovmTokens on resource: arn:" in body, (status, body)
+assert revoke(vm, None)[0] == 403
+status, body = revoke(vm, foreign)
+assert status == 404, (status, body)
+absent = "microvm-00000000-0000-4000-8000-000000000000"
+assert revoke(absent, may_not)[0] == 403 and revoke(absent, foreign)[0] == 404
+assert get(mv.get_microvm(microvmIdentifier=vm), {"X-aws-proxy-auth": old})[0] == 200
+assert revoke(vm, may) == (200, "{}")
+assert get(mv.get_microvm(microvmIdentifier=vm), {"X-aws-proxy-auth": old})[0] == 403
+"#;
+    server.python(script, &[&id, &old, &may.to_string(), &may_not.to_string(), &foreign.to_string()]).ok();
+}

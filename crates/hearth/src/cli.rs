@@ -53,6 +53,8 @@ pub enum Command {
     Events(verbs::events::Events),
     /// Manage access keys: who may call the API, and what they may do
     Keys(verbs::keys::Keys),
+    /// Revoke the tokens of a microVM
+    Tokens(verbs::tokens::Tokens),
     /// Measure this server: start, requests, suspend and wake of microVMs of one image
     Bench(verbs::bench::Bench),
 }
@@ -80,6 +82,7 @@ impl Command {
                 Command::Logs(verb) => verb.run().await,
                 Command::Events(verb) => verb.run().await,
                 Command::Keys(verb) => verb.run().await,
+                Command::Tokens(verb) => verb.run().await,
                 Command::Bench(verb) => verb.run().await,
             }
         })
@@ -136,6 +139,7 @@ mod tests {
             "hearth events -f hello -n 5 --json",
             "hearth build . --name hello",
             "hearth bench hello --repeat 3 --json",
+            "hearth tokens revoke a b",
             "hearth keys create --user ci --account 222222222222 --policy - --json",
             "hearth keys list --json",
             "hearth keys disable A B",

@@ -99,7 +99,7 @@ mod tests {
     use crate::token::{Claims, Kind, TokenError};
 
     fn claims() -> Claims {
-        Claims { microvm: "m".to_owned(), kind: Kind::Shell, ports: vec![], expires_at: u64::MAX }
+        Claims { microvm: "m".to_owned(), kind: Kind::Shell, ports: vec![], expires_at: u64::MAX, revocation: 0 }
     }
 
     #[test]

@@ -57,6 +57,10 @@ pub trait Backend: Send + Sync + 'static {
     /// Authenticated application bytes moved, or an authorized request began or ended: the idle clock restarts (spec 5.3).
     /// Called at most about once a second for each request, and at its begin and end. Must not block.
     fn activity(&self, microvm: &str);
+
+    /// Returns once a new request would not be let in like that any more; never, when that cannot be. WebSockets and sessions
+    /// are ended then.
+    async fn withdrawn(&self, microvm: &str, admission: Admission);
 }
 
 /// Where an endpoint host leads.
@@ -70,6 +74,18 @@ pub struct Route {
     pub shell: bool,
     /// Is it gone for good? Its host is still known for a while.
     pub terminated: bool,
+    /// Tokens whose [`Claims::revocation`] is smaller open nothing any more.
+    pub revocation: u64,
+}
+
+/// What let a request in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// A token, with its [`Claims::revocation`].
+    Token {
+        /// As the token says.
+        revocation: u64,
+    },
 }
 
 /// Why there is no connection to the application. All become 502 (spec 6.6).

@@ -14,7 +14,7 @@ use bytes::{Buf, Bytes};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::Backend;
+use crate::{Admission, Backend};
 
 /// The backend hears of one request at most this often.
 const THROTTLE: Duration = Duration::from_secs(1);
@@ -62,6 +62,11 @@ impl Meter {
     /// The status that the client gets.
     pub(crate) fn answered(&self, status: http::StatusCode) {
         self.status.store(status.as_u16(), Relaxed);
+    }
+
+    /// Returns once what let the request in does so no more.
+    pub(crate) async fn withdrawn(&self, admission: Admission) {
+        self.backend.withdrawn(&self.microvm, admission).await;
     }
 
     fn moved(&self, way: Way, bytes: usize) {

@@ -8,7 +8,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
-    Backend, Limits, Route, Stream,
+    Admission, Backend, Limits, Route, Stream,
     answers::{Body, Refusal},
     forward::{self, Held},
     headers,
@@ -51,6 +51,7 @@ struct Pass {
     session: Option<session::Kind>,
     /// The client speaks of the platform's subprotocols and gets one back.
     marker: bool,
+    admission: Admission,
 }
 
 /// An authorized request on its way through the last steps.
@@ -59,6 +60,7 @@ pub(crate) struct Exchange {
     pub(crate) host: HeaderValue,
     pub(crate) force_h2: bool,
     pub(crate) marker: bool,
+    pub(crate) admission: Admission,
     pub(crate) limits: Limits,
     pub(crate) meter: Arc<Meter>,
     pub(crate) in_flight: Arc<InFlight>,
@@ -94,6 +96,7 @@ impl Proxy {
             host: target.host,
             force_h2: flag(request.headers(), headers::FORCE_H2),
             marker: pass.marker,
+            admission: pass.admission,
             limits: self.limits,
             meter: self.record(&route, &pass, id),
             in_flight: in_flight.clone(),
@@ -135,11 +138,13 @@ impl Proxy {
     fn authorize<B>(&self, route: Option<Route>, request: &Request<B>) -> Result<(Route, Pass), Refusal> {
         let offer = if websocket::is_websocket(request) { Offer::read(request.headers()) } else { Offer::default() };
         let claims = self.claims(request.headers(), &offer)?;
-        let route = route.filter(|route| route.microvm == claims.microvm).ok_or(Refusal::AuthenticationFailed)?;
+        let fits = |route: &Route| route.microvm == claims.microvm && claims.revocation >= route.revocation;
+        let route = route.filter(fits).ok_or(Refusal::AuthenticationFailed)?;
+        let admission = Admission::Token { revocation: claims.revocation };
         match claims.kind {
             Kind::Auth if route.application => {}
             Kind::Auth => return Err(Refusal::PortDenied),
-            Kind::Shell if route.shell => return session_pass(route, &offer, request),
+            Kind::Shell if route.shell => return session_pass(route, &offer, admission, request),
             Kind::Shell => return Err(Refusal::AuthenticationFailed),
         }
         let port = port(request.headers(), &offer)?;
@@ -152,7 +157,7 @@ impl Proxy {
         if route.terminated {
             return Err(Refusal::MicrovmConnectFailed);
         }
-        Ok((route, Pass { port, session: None, marker: offer.marker }))
+        Ok((route, Pass { port, session: None, marker: offer.marker, admission }))
     }
 
     /// What an unexpired token of this installation says. One that cannot be opened is no authentication at all; one that
@@ -190,13 +195,18 @@ impl Proxy {
 }
 
 /// What a shell token opens: WebSockets of its own paths and nothing else. A port neither helps nor hurts (spec 8).
-fn session_pass<B>(route: Route, offer: &Offer<'_>, request: &Request<B>) -> Result<(Route, Pass), Refusal> {
+fn session_pass<B>(
+    route: Route,
+    offer: &Offer<'_>,
+    admission: Admission,
+    request: &Request<B>,
+) -> Result<(Route, Pass), Refusal> {
     let kind = session::Kind::of(request.uri().path()).filter(|_| websocket::is_websocket(request));
     let kind = kind.ok_or(Refusal::BadGateway)?;
     if route.terminated {
         return Err(Refusal::MicrovmConnectFailed);
     }
-    Ok((route, Pass { port: session::SHELL_PORT, session: Some(kind), marker: offer.marker }))
+    Ok((route, Pass { port: session::SHELL_PORT, session: Some(kind), marker: offer.marker, admission }))
 }
 
 /// `Host` without port and final dot, lower case.

@@ -108,14 +108,16 @@ pub(crate) async fn bridge(
     let accepted = accepted(exchange, response.into_parts().0.headers, http2);
 
     let (meter, in_flight, abort) = (exchange.meter.clone(), exchange.in_flight.clone(), proxy.abort.clone());
+    let admission = exchange.admission;
     exchange.tasks.spawn(async move {
         let moved = async {
             let (client, application) = both(client, application, connection).await?;
-            tunnel(Metered::new(TokioIo::new(client), meter, Way::Received), TokioIo::new(application)).await;
+            tunnel(Metered::new(TokioIo::new(client), meter.clone(), Way::Received), TokioIo::new(application)).await;
             Ok::<_, hyper::Error>(())
         };
         tokio::select! {
             outcome = moved => if let Err(error) = outcome { tracing::debug!(%error, "websocket upgrade") },
+            () = meter.withdrawn(admission) => {}
             () = abort.cancelled() => {}
         }
         drop(in_flight);

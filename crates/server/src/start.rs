@@ -202,6 +202,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
         keys: keys.clone(),
         access: keys,
         operations,
+        endpoints: microvms.clone(),
         s3,
         region: region.clone(),
         logs,

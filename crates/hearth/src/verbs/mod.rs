@@ -18,3 +18,4 @@ pub mod serve;
 pub mod shell;
 pub mod suspend;
 pub mod terminate;
+pub mod tokens;

@@ -17,8 +17,8 @@ use http_body_util::{BodyExt, Empty, combinators::BoxBody};
 use hyper::{body::Incoming, client::conn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use ingress::{
-    Backend, Claims, ConnectError, Ingress, Kind, Limits, LocalCa, PortRange, Route, SessionError, Stream, TlsSettings,
-    TokenKeys,
+    Admission, Backend, Claims, ConnectError, Ingress, Kind, Limits, LocalCa, PortRange, Route, SessionError, Stream,
+    TlsSettings, TokenKeys,
 };
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -47,6 +47,7 @@ pub struct Fake {
     /// Sessions that were asked for, and the guest's ends of them.
     pub guests: Mutex<Vec<(wire::Session, DuplexStream)>>,
     pub session: Notify,
+    pub routed: Notify,
 }
 
 impl Fake {
@@ -88,6 +89,20 @@ impl Backend for Fake {
 
     fn activity(&self, _: &str) {
         self.activity.fetch_add(1, SeqCst);
+    }
+
+    async fn withdrawn(&self, microvm: &str, admission: Admission) {
+        loop {
+            let routed = self.routed.notified();
+            tokio::pin!(routed);
+            routed.as_mut().enable();
+            let routes: Vec<_> = self.routes.lock().unwrap().values().cloned().collect();
+            let route = routes.into_iter().find(|route| route.microvm == microvm).unwrap();
+            match admission {
+                Admission::Token { revocation } if revocation < route.revocation => return,
+                _ => routed.await,
+            }
+        }
     }
 }
 
@@ -149,10 +164,16 @@ impl World {
     }
 
     pub fn route(&self, name: &str, change: impl FnOnce(&mut Route)) {
-        let mut route =
-            Route { microvm: format!("microvm-{name}"), application: true, shell: false, terminated: false };
+        let mut route = Route {
+            microvm: format!("microvm-{name}"),
+            application: true,
+            shell: false,
+            terminated: false,
+            revocation: 0,
+        };
         change(&mut route);
         self.backend.routes.lock().unwrap().insert(host(name), route);
+        self.backend.routed.notify_waiters();
     }
 
     pub fn listen(&self, port: u16, address: SocketAddr) {
@@ -160,7 +181,8 @@ impl World {
     }
 
     pub fn token_of(&self, kind: Kind, name: &str, ports: &[PortRange], expires_at: u64) -> String {
-        let claims = Claims { microvm: format!("microvm-{name}"), kind, ports: ports.to_vec(), expires_at };
+        let claims =
+            Claims { microvm: format!("microvm-{name}"), kind, ports: ports.to_vec(), expires_at, revocation: 0 };
         self.tokens.mint(&claims).into_string()
     }
 

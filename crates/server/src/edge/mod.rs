@@ -8,6 +8,7 @@
 //!     journal.rs    hearth's own: log lines                JSON
 //!     events.rs     hearth's own: what happened            JSON
 //!     keys.rs       hearth's own: access keys              JSON
+//!     endpoints.rs  hearth's own: who may reach a microVM  JSON
 //!     logs.rs       CloudWatch Logs' reading side          JSON 1.1
 //!     s3/           s3s over a directory, same keys        XML
 //!   throttle.rs   who is too fast?                         for lambda
@@ -18,6 +19,7 @@
 
 mod answer;
 mod dispatch;
+mod endpoints;
 mod events;
 mod gate;
 pub mod identity;
@@ -37,6 +39,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use endpoints::Endpoints;
 pub use identity::{Identity, User};
 pub use listen::serve;
 pub use throttle::Throttle;
@@ -49,6 +52,8 @@ pub struct Edge {
     pub access: Arc<crate::keys::AccessKeys>,
     /// Does the work of `lambda-microvms`.
     pub operations: Arc<dyn Operations>,
+    /// Does the work of `/hearth/v1/microvms`.
+    pub endpoints: Arc<dyn Endpoints>,
     /// The embedded object store.
     pub s3: s3::S3Store,
     /// The only region that signatures for other services than S3 may be scoped to.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use engine::agent::{Agent, AgentError};
-use ingress::{Backend, ConnectError, Route, SessionError, Stream};
+use ingress::{Admission, Backend, ConnectError, Route, SessionError, Stream};
 use lifecycle::microvms::{Input, State};
 
 use super::{Endpoint, Microvms, cell::Cell, read};
@@ -19,7 +19,8 @@ impl Backend for Microvms {
         let endpoint = *read(&self.endpoints).get(label)?;
         match endpoint {
             Endpoint::Past(id) => {
-                Some(Route { microvm: id.to_string(), application: true, shell: true, terminated: true })
+                let microvm = id.to_string();
+                Some(Route { microvm, application: true, shell: true, terminated: true, revocation: 0 })
             }
             Endpoint::Live(id) => {
                 let record = self.cell(id)?.record();
@@ -29,6 +30,7 @@ impl Backend for Microvms {
                     application: record.ingress.application,
                     shell: record.ingress.shell,
                     terminated: over,
+                    revocation: record.revocation,
                 })
             }
         }
@@ -56,6 +58,17 @@ impl Backend for Microvms {
         if let Some(cell) = microvm.parse().ok().and_then(|id| self.cell(id)) {
             cell.touch();
         }
+    }
+
+    async fn withdrawn(&self, microvm: &str, admission: Admission) {
+        let changes = microvm.parse().ok().and_then(|id| self.cell(id)).map(|cell| cell.changes());
+        if let Some(mut changes) = changes
+            && changes.wait_for(|record| !record.admits(admission)).await.is_ok()
+        {
+            return;
+        }
+        // It is over, and so is every stream into it.
+        std::future::pending().await
     }
 }
 

@@ -67,6 +67,7 @@ impl Server {
             keys,
             access: access.clone(),
             operations: Arc::clone(&stub) as _,
+            endpoints: Arc::clone(&stub) as _,
             s3: s3.clone(),
             region: "us-east-1".parse().unwrap(),
             logs: Arc::clone(&logs),

@@ -8,7 +8,7 @@ use std::{
 use api::{sigv4::SignatureError, *};
 use async_trait::async_trait;
 use server::{
-    edge::{Caller, Credential, Identity, Keys, Operations, User},
+    edge::{Caller, Credential, Endpoints, Identity, Keys, Operations, User},
     keys::AccessKeys,
 };
 use tokio::sync::Semaphore;
@@ -136,6 +136,14 @@ fn region() -> Region {
 
 fn base() -> ManagedImageArn {
     ManagedImageArn::new(region(), "al2023-1".parse().unwrap())
+}
+
+#[async_trait]
+impl Endpoints for Stub {
+    async fn revoke_tokens(&self, caller: &Caller, _: MicrovmId) -> Result<(), ApiError> {
+        self.callers.lock().unwrap().push(caller.clone());
+        Ok(())
+    }
 }
 
 #[async_trait]

@@ -1,0 +1,100 @@
+//! hearth's own routes about who may reach a microVM, signed for `lambda`.
+//!
+//! ```text
+//! POST   /hearth/v1/microvms/<id>/tokens/revoke                           hearth:RevokeMicrovmTokens
+//! ```
+//!
+//! The actions are asked for on the microVM's image, as those of the API's operations on microVMs are.
+
+use api::{ApiError, MicrovmId, sigv4::percent};
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::Response;
+use serde_json::{Value, json};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Caller, Edge,
+    answer::{self, Body, Refusal},
+    dispatch::Head,
+};
+use crate::failure::internal;
+
+/// Where the routes lie.
+pub(super) const PATH: &str = "/hearth/v1/microvms/";
+
+/// Does the work of these routes. Every method asks for the caller's permission first.
+#[async_trait]
+pub trait Endpoints: Send + Sync {
+    /// No token of that microVM minted so far opens anything when this returns, nor ever again.
+    async fn revoke_tokens(&self, caller: &Caller, id: MicrovmId) -> Result<(), ApiError>;
+}
+
+/// Answers one request.
+pub(super) async fn call(
+    edge: &Edge,
+    tasks: &TaskTracker,
+    head: &Head,
+    caller: Caller,
+    _body: Bytes,
+) -> Result<Response<Body>, Refusal> {
+    let (id, verb) = Verb::find(&head.method, &head.path)?;
+    let endpoints = edge.endpoints.clone();
+    let work = async move {
+        let answer: Value = match verb {
+            Verb::Revoke => endpoints.revoke_tokens(&caller, id).await.map(|()| json!({}))?,
+        };
+        serde_json::to_vec(&answer).map_err(internal)
+    };
+    // In a task of its own: a change of the store must reach the copy in memory even if the client goes away.
+    match tasks.spawn(work).await {
+        Ok(outcome) => Ok(answer::json(200, outcome?)),
+        Err(error) => Err(internal(error).into()),
+    }
+}
+
+/// What is asked of a microVM.
+#[derive(Debug, PartialEq, Eq)]
+enum Verb {
+    Revoke,
+}
+
+impl Verb {
+    fn find(method: &str, path: &str) -> Result<(MicrovmId, Self), ApiError> {
+        let unknown = || ApiError::unknown_operation("No operation on endpoints has this method and path");
+        let (id, rest) = path.strip_prefix(PATH).and_then(|rest| rest.split_once('/')).ok_or_else(unknown)?;
+        let verb = match (method, rest) {
+            ("POST", "tokens/revoke") => Verb::Revoke,
+            _ => return Err(unknown()),
+        };
+        let id = percent::decode(id).unwrap_or_default();
+        let wrong = |_| {
+            let shown: String = id.chars().take(64).collect();
+            ApiError::validation(format!("microVM is {shown:?}, must be an id such as microvm-<uuid>"))
+        };
+        Ok((id.parse().map_err(wrong)?, verb))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "microvm-00000000-0000-4000-8000-000000000000";
+
+    #[test]
+    fn routes() {
+        let find = |method: &str, rest: &str| Verb::find(method, &format!("{PATH}{ID}{rest}"));
+        assert_eq!(find("POST", "/tokens/revoke").expect("found"), (ID.parse().expect("id"), Verb::Revoke));
+        for (method, rest) in
+            [("GET", "/tokens/revoke"), ("POST", "/tokens"), ("POST", ""), ("POST", "/tokens/revoke/")]
+        {
+            assert_eq!(find(method, rest).expect_err("unknown").status(), 404, "{method} {rest}");
+        }
+        let error = Verb::find("POST", &format!("{PATH}x%2Fy/tokens/revoke")).expect_err("no id");
+        assert_eq!(
+            (error.status(), error.message()),
+            (400, Some("microVM is \"x/y\", must be an id such as microvm-<uuid>"))
+        );
+    }
+}
