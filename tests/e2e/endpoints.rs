@@ -114,3 +114,55 @@ assert get(mv.get_microvm(microvmIdentifier=vm), {"X-aws-proxy-auth": old})[0] =
 "#;
     server.python(script, &[&id, &old, &may.to_string(), &may_not.to_string(), &foreign.to_string()]).ok();
 }
+
+/// curl to a microVM's endpoint through the plain listener; status and body.
+const PLAIN: &str = r#"
+import subprocess, sys
+vm = mv.get_microvm(microvmIdentifier=sys.argv[1])
+plain = os.environ["HEARTH_PLAIN_HTTP"]
+uuid = vm["endpoint"].split(".")[0]
+def curl(host, *more, token_of=vm):
+    command = ["curl", "-sS", "--noproxy", "*", "-w", "\\n%{http_code} %{http_version}", f"http://{plain}/x", "-H", f"Host: {host}", *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done
+    return done.stdout.rsplit("\n", 1)[1]
+key = ["-H", "X-aws-proxy-auth: " + token(sys.argv[1])]
+"#;
+
+#[test]
+fn a_plain_listener_routes_by_host() {
+    let server = with("[endpoint]\nplain_http = \"127.0.0.1:0\"\n");
+    let id = run(&server, &["--idle", "300"]);
+    let ready = std::fs::read_to_string(server.data_dir.join("run/ready.json")).unwrap();
+    let plain = server.variable("HEARTH_PLAIN_HTTP");
+    assert!(ready.contains(&format!("\"plain_http\":\"{plain}\"")) && plain.starts_with("127.0.0.1:"), "{ready}");
+    server.hearth(&["suspend", &id]).ok();
+    let script = r#"
+assert curl(vm["endpoint"], *key) == "200 1.1"
+assert curl(vm["endpoint"].upper().split(":")[0] + ".", *key) == "200 1.1"
+assert curl(vm["endpoint"], "--http2-prior-knowledge", *key) == "200 2"
+assert curl(vm["endpoint"]) == "403 1.1"
+assert curl(plain, *key) == "403 1.1"
+assert curl(f"{uuid}.lambda-microvm.us-east-1.on.aws", *key) == "403 1.1"
+"#;
+    server.python(&format!("{PLAIN}{script}"), &[&id]).ok();
+}
+
+#[test]
+fn a_plain_listener_knows_the_names_of_the_profile_aws() {
+    let server = with("[compat]\nprofile = \"aws\"\n[endpoint]\nplain_http = \"127.0.0.1:0\"\n");
+    let id = run(&server, &[]);
+    let script = r#"
+for domain in ("on.aws", "localhost"):
+    assert curl(f"{uuid}.lambda-microvm.us-east-1.{domain}", *key) == "200 1.1", domain
+assert curl(f"{uuid}.lambda-microvm.eu-west-1.on.aws", *key) == "403 1.1"
+"#;
+    server.python(&format!("{PLAIN}{script}"), &[&id]).ok();
+}
+
+#[test]
+fn a_plain_listener_is_for_this_host_only() {
+    let error = Server::start_with("[endpoint]\nplain_http = \"0.0.0.0:8080\"\n").err().expect("refused");
+    let words = "endpoint.plain_http is 0.0.0.0:8080, must be a loopback address";
+    assert!(format!("{error:#}").contains(words), "{error:#}");
+}

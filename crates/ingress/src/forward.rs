@@ -31,6 +31,7 @@ pub(crate) async fn forward(
     let (mut parts, body) = request.into_parts();
     let http2 = exchange.force_h2;
     headers::towards_application(&mut parts.headers, parts.version, http2, &exchange.host, &exchange.id);
+    exchange.manner.towards_application(&mut parts.headers, &exchange.host);
     let body = Metered::new(body, exchange.meter.clone(), Way::Received).map_err(BoxError::from).boxed_unsync();
     let mut outbound = Request::new(body);
     *outbound.method_mut() = parts.method;

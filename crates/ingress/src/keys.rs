@@ -115,8 +115,10 @@ mod tests {
         assert_eq!(later.open(token.expose(), 1).unwrap(), claims(), "the old key still opens");
         let newer = later.mint(&claims());
         assert_eq!(again.open(newer.expose(), 1), Err(TokenError::UnknownKey), "a new key seals");
-        let year = (2..=5).map(|n| load_at(&path, 1000 + n * (1 + ROTATE_AFTER_SECONDS)).unwrap()).last().unwrap();
-        assert_eq!(year.open(token.expose(), 1).unwrap(), claims(), "as long as a token may live");
+        for n in 2..=5 {
+            let year = load_at(&path, 1000 + n * (1 + ROTATE_AFTER_SECONDS)).unwrap();
+            assert_eq!(year.open(token.expose(), 1).unwrap(), claims(), "as long as a token may live");
+        }
         let last = load_at(&path, 1000 + 6 * (1 + ROTATE_AFTER_SECONDS)).unwrap();
         assert_eq!(last.open(token.expose(), 1), Err(TokenError::UnknownKey), "the oldest key is gone");
         assert_eq!(last.open(newer.expose(), 1).unwrap(), claims(), "and the next one is not");

@@ -1,6 +1,6 @@
 //! The data plane in front of every microVM (spec sections 6 and 7).
 //!
-//! One TLS listener. A request's life is six steps, all in `request.rs`: identify, authorize, wake, connect, forward, record.
+//! One TLS listener, and perhaps a plain one beside it. A request's life is six steps, all in `request.rs`: identify, authorize, wake, connect, forward, record.
 //! Tokens are [`token`], certificates [`ca`] and [`tls`]. What the control plane knows comes through [`Backend`]; nothing
 //! here remembers anything about a microVM between two requests. Shells and programs (spec 8) are `session.rs`.
 //!
@@ -16,6 +16,8 @@ mod headers;
 mod inbound;
 mod keys;
 mod linger;
+mod manner;
+mod plain;
 mod record;
 mod request;
 mod serve;
@@ -34,6 +36,7 @@ pub use crate::{
     ca::LocalCa,
     files::FileError,
     keys::KeyringError,
+    manner::Extras,
     serve::{Ingress, serve},
     tls::TlsSettings,
     token::{Claims, Kind, PortRange, Token, TokenError, TokenKeys},

@@ -8,11 +8,12 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
-    Admission, Backend, Limits, Route, Stream,
+    Admission, Backend, Extras, Limits, Route, Stream,
     answers::{Body, Refusal},
     forward::{self, Held},
     headers,
     inbound::Inbound,
+    manner::Manner,
     record::Meter,
     serve::InFlight,
     session::{self, Places},
@@ -27,6 +28,7 @@ pub(crate) struct Proxy {
     pub(crate) tokens: Arc<TokenKeys>,
     pub(crate) backend: Arc<dyn Backend>,
     pub(crate) limits: Limits,
+    pub(crate) extras: Arc<Extras>,
     /// Owns every task of this listener.
     pub(crate) tasks: TaskTracker,
     /// Ends them all at once.
@@ -61,6 +63,7 @@ pub(crate) struct Exchange {
     pub(crate) force_h2: bool,
     pub(crate) marker: bool,
     pub(crate) admission: Admission,
+    pub(crate) manner: Manner,
     pub(crate) limits: Limits,
     pub(crate) meter: Arc<Meter>,
     pub(crate) in_flight: Arc<InFlight>,
@@ -97,6 +100,7 @@ impl Proxy {
             force_h2: flag(request.headers(), headers::FORCE_H2),
             marker: pass.marker,
             admission: pass.admission,
+            manner: self.extras.manner(in_flight.peer(), in_flight.tls()),
             limits: self.limits,
             meter: self.record(&route, &pass, id),
             in_flight: in_flight.clone(),

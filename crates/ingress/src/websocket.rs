@@ -129,6 +129,7 @@ pub(crate) async fn bridge(
 fn handshake(exchange: &Exchange, request: Request<Inbound>, http2: bool) -> Result<Request<Body>, Refusal> {
     let (mut parts, _) = request.into_parts();
     headers::towards_application(&mut parts.headers, parts.version, false, &exchange.host, &exchange.id);
+    exchange.manner.towards_application(&mut parts.headers, &exchange.host);
     let mut outbound = Request::new(empty());
     *outbound.uri_mut() = forward::target(&parts.uri, None).ok_or(Refusal::BadGateway)?;
     *outbound.headers_mut() = parts.headers;

@@ -17,7 +17,7 @@ use engine::{
 };
 use host::{Assets, HostError};
 use image::{Alias, Buildah, BuildahSettings, Builder, FakeBuilder, HostEnv};
-use ingress::{LocalCa, TlsSettings, TokenKeys};
+use ingress::{Extras, Ingress, LocalCa, TlsSettings, TokenKeys};
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -55,10 +55,12 @@ pub enum ServeError {
     #[error("{} is in use by another hearth; stop it, or choose another --data-dir", .0.display())]
     InUse(PathBuf),
     /// A port.
-    #[error("cannot listen on {address} for the {what}: {source}; choose another with --{what}")]
+    #[error("cannot listen on {address} for the {what}: {source}; choose another with {setting}")]
     Listen {
-        /// `api` or `ingress`.
+        /// What for.
         what: &'static str,
+        /// The flag or setting that says where.
+        setting: &'static str,
         /// The address.
         address: SocketAddr,
         /// The system's answer.
@@ -99,6 +101,8 @@ struct Ready<'a> {
     pid: u32,
     api_url: String,
     ingress: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plain_http: Option<SocketAddr>,
     region: &'a api::Region,
     account: &'a AccountId,
     ca_bundle: PathBuf,
@@ -129,8 +133,14 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     if !config.api.ip().is_loopback() && !config.file.api_tls {
         return Err(ServeError::ClearText(config.api));
     }
-    let api_listener = listen("api", config.api).await?;
-    let ingress_listener = listen("ingress", config.ingress).await?;
+    let api_listener = listen("api", "--api", config.api).await?;
+    let ingress_listener = listen("ingress", "--ingress", config.ingress).await?;
+    let plain_listener = match config.file.endpoint.plain_http {
+        Some(address) => Some(listen("endpoints without TLS", "endpoint.plain_http", address).await?),
+        None => None,
+    };
+    let plain_http = plain_listener.as_ref().map(TcpListener::local_addr).transpose();
+    let plain_http = plain_http.map_err(at("cannot read the address of", &data_dir))?;
     let api_address = api_listener.local_addr().map_err(at("cannot read the address of", &data_dir))?;
     let ingress_address = ingress_listener.local_addr().map_err(at("cannot read the address of", &data_dir))?;
 
@@ -211,18 +221,15 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
         bounds,
         throttle,
     });
-    let ingress =
-        {
-            let stop = stop.clone();
-            tokio::spawn(ingress::serve(ingress_listener, tls, tokens, microvms.clone(), async move {
-                stop.cancelled().await
-            }))
-        };
+    let extras = Extras { forwarded_headers: shared.config.file.endpoint.forwarded_headers };
+    let ingress = Ingress::new(tls, tokens, microvms.clone()).with_extras(extras).with_plain(plain_listener);
+    let ingress = tokio::spawn(ingress.serve(ingress_listener, stop.clone().cancelled_owned()));
     let api = tokio::spawn(edge::serve(api_listener, api_tls, edge, stop.clone()));
     let ready = Ready {
         pid: std::process::id(),
         api_url: format!("{scheme}://{api_address}"),
         ingress: ingress_address,
+        plain_http,
         region: &region,
         account: &account,
         ca_bundle: bundle,
@@ -256,8 +263,8 @@ fn tls(config: &Config, ca: &Arc<LocalCa>) -> Result<Arc<rustls::ServerConfig>, 
     settings.server_config().map_err(part)
 }
 
-async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { what, address, source })
+async fn listen(what: &'static str, setting: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { what, setting, address, source })
 }
 
 fn private_dir(path: &Path) -> Result<(), ServeError> {

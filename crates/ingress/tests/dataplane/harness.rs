@@ -17,8 +17,8 @@ use http_body_util::{BodyExt, Empty, combinators::BoxBody};
 use hyper::{body::Incoming, client::conn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use ingress::{
-    Admission, Backend, Claims, ConnectError, Ingress, Kind, Limits, LocalCa, PortRange, Route, SessionError, Stream,
-    TlsSettings, TokenKeys,
+    Admission, Backend, Claims, ConnectError, Extras, Ingress, Kind, Limits, LocalCa, PortRange, Route, SessionError,
+    Stream, TlsSettings, TokenKeys,
 };
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -108,6 +108,7 @@ impl Backend for Fake {
 
 pub struct World {
     pub address: SocketAddr,
+    pub plain: SocketAddr,
     pub backend: Arc<Fake>,
     pub tokens: Arc<TokenKeys>,
     pub ca: std::path::PathBuf,
@@ -130,8 +131,12 @@ impl World {
         Self::start_with(Limits::default()).await
     }
 
-    /// Endpoints `a` and `b` with an application on 8080 each; nothing else listens.
     pub async fn start_with(limits: Limits) -> Self {
+        Self::start_beyond(limits, Extras::default()).await
+    }
+
+    /// Endpoints `a` and `b` with an application on 8080 each; nothing else listens.
+    pub async fn start_beyond(limits: Limits, extras: Extras) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca = Arc::new(LocalCa::load_or_create(dir.path()).unwrap());
         let mut roots = RootCertStore::empty();
@@ -141,13 +146,17 @@ impl World {
         let backend = Arc::new(Fake::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let plain_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let plain = plain_listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let ingress = Ingress::new(tls, tokens.clone(), backend.clone()).with_limits(limits);
+        let ingress = Ingress::new(tls, tokens.clone(), backend.clone()).with_limits(limits).with_extras(extras);
+        let ingress = ingress.with_plain(Some(plain_listener));
         let server = tokio::spawn(ingress.serve(listener, async {
             let _ = stopped.await;
         }));
         let world = World {
             address,
+            plain,
             backend,
             tokens,
             ca: dir.path().join("ca.pem"),

@@ -1,6 +1,6 @@
 //! `[endpoint]`: names of the endpoints, and what they do beyond AWS's.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use api::schema::bounds::TOKEN_MINUTES;
 use serde::Deserialize;
@@ -24,11 +24,23 @@ pub struct Endpoint {
     pub wake_seconds: u64,
     /// Longest life of a token, minutes, 60..=525600; AWS has 60.
     pub token_minutes: u32,
+    /// A loopback address where endpoints are served without TLS too, routed by `Host`.
+    pub plain_http: Option<SocketAddr>,
+    /// Add `X-Forwarded-For`, `-Proto` and `-Host` to what applications get.
+    pub forwarded_headers: bool,
 }
 
 impl Default for Endpoint {
     fn default() -> Self {
-        Endpoint { domain: None, certificate: None, key: None, wake_seconds: 60, token_minutes: TOKEN_MINUTES }
+        Endpoint {
+            domain: None,
+            certificate: None,
+            key: None,
+            wake_seconds: 60,
+            token_minutes: TOKEN_MINUTES,
+            plain_http: None,
+            forwarded_headers: false,
+        }
     }
 }
 
@@ -37,6 +49,10 @@ impl Endpoint {
         within("endpoint.wake_seconds", self.wake_seconds, 1, 900, "1..=900")?;
         let (least, most) = (TOKEN_MINUTES.into(), TOKEN_MINUTES_MOST.into());
         within("endpoint.token_minutes", self.token_minutes.into(), least, most, "60..=525600")?;
+        if let Some(address) = self.plain_http.filter(|address| !address.ip().is_loopback()) {
+            let bound = "a loopback address such as 127.0.0.1:8080: tokens would travel in clear text";
+            return Err(ConfigError::Bound { name: "endpoint.plain_http".into(), value: address.to_string(), bound });
+        }
         let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
         if let Some(domain) = &self.domain
             && (domain.is_empty() || !domain.chars().all(label))
@@ -59,7 +75,8 @@ mod tests {
     #[test]
     fn all_beyond_aws_is_off_by_default() {
         let endpoint = load("").expect("loads").file.endpoint;
-        assert_eq!(endpoint.token_minutes, 60);
+        assert_eq!((endpoint.token_minutes, endpoint.plain_http), (60, None));
+        assert!(!endpoint.forwarded_headers);
     }
 
     #[test]
@@ -69,6 +86,12 @@ mod tests {
             let words = format!("endpoint.token_minutes is {minutes}, must be 60..=525600");
             assert!(error(&format!("token_minutes = {minutes}")).contains(&words));
         }
+        for address in ["0.0.0.0:8080", "192.168.1.1:80", "[::]:80"] {
+            let words = format!("endpoint.plain_http is {address}, must be a loopback address such as 127.0.0.1:8080");
+            assert!(error(&format!("plain_http = \"{address}\"")).contains(&words));
+        }
+        assert!(error("plain_http = \"8080\"").contains("plain_http"));
+        assert!(load("[endpoint]\nplain_http = \"[::1]:0\"").is_ok());
         assert!(error("certificate = \"/x\"").contains("endpoint.key"));
         assert!(error("domain = \"A b\"").contains("endpoint.domain is \"A b\", must be a lower-case DNS name"));
         assert!(error("wake_seconds = 0").contains("endpoint.wake_seconds is 0, must be 1..=900"));
