@@ -162,7 +162,119 @@ assert curl(f"{uuid}.lambda-microvm.eu-west-1.on.aws", *key) == "403 1.1"
 
 #[test]
 fn a_plain_listener_is_for_this_host_only() {
-    let error = Server::start_with("[endpoint]\nplain_http = \"0.0.0.0:8080\"\n").err().expect("refused");
+    let mut server = super::server();
+    server.kill().unwrap();
+    std::fs::write(server.data_dir.join("hearth.toml"), "[endpoint]\nplain_http = \"0.0.0.0:8080\"\n").unwrap();
+    let said = server.hearth(&["serve", "--engine", "fake"]);
     let words = "endpoint.plain_http is 0.0.0.0:8080, must be a loopback address";
-    assert!(format!("{error:#}").contains(words), "{error:#}");
+    assert!(said.code == Some(1) && said.stderr.contains(words), "{said:?}");
+}
+
+/// A browser that is curl: it keeps cookies and follows redirects.
+const BROWSER: &str = r#"
+import subprocess, sys, tempfile
+vm = mv.get_microvm(microvmIdentifier=sys.argv[1])
+jar = tempfile.NamedTemporaryFile()
+def browse(url, *more):
+    command = ["curl", "-sS", "--noproxy", "*", "-b", jar.name, "-c", jar.name, "-w", "\\n%{http_code} %{url_effective}", url, *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done
+    body, _, rest = done.stdout.rpartition("\n")
+    status, _, at = rest.partition(" ")
+    return int(status), body, at
+page = f"https://{vm['endpoint']}"
+"#;
+
+#[test]
+fn a_browser_opens_a_microvm_by_a_link_that_works_once() {
+    let server = with("[endpoint]\nbrowser = true\n");
+    let id = run(&server, &["--idle", "300"]);
+    let url = server.hearth(&["open", &id, "--print"]).ok().trim().to_owned();
+    let ticket = url.split_once("/.hearth/open?ticket=").expect("a link").1.to_owned();
+    assert!(url.starts_with("https://") && ticket.len() == 43, "{url}");
+    let script = r#"
+url = sys.argv[2]
+assert browse(page)[0] == 403
+assert browse(url, "-I")[0] == 405
+status, body, at = browse(url, "-L")
+assert (status, at) == (200, page + "/") and "requests_served" in body, (status, body, at)
+assert browse(page + "/more")[0] == 200
+status, body, _ = browse(url)
+assert (status, body) == (403, "This link has been used or has expired: make a new one with hearth open"), body
+status, body, _ = browse(page, "-d", "x")
+assert (status, body) == (403, "The Origin of this request is not this endpoint"), (status, body)
+assert browse(page, "-d", "x", "-H", f"Origin: {page}")[0] == 200
+assert browse(page, "-H", "X-aws-proxy-port: 3000")[0] == 403
+print([line.split()[-1] for line in open(jar.name) if "__Host-hearth" in line][0])
+"#;
+    let cookie = server.python(&format!("{BROWSER}{script}"), &[&id, &url]).ok().trim().to_owned();
+    assert!(cookie.starts_with("ey"), "{cookie}");
+    let other = server.hearth(&["open", &id, "--port", "3000", "--minutes", "60", "--print"]).ok();
+    server.python(&format!("{BROWSER}assert browse(sys.argv[2], '-L')[0] == 200"), &[&id, other.trim()]).ok();
+    let too_long = server.hearth(&["open", &id, "--minutes", "61", "--print"]);
+    assert!(too_long.stderr.contains("minutes is 61, must be 1..=60"), "{too_long:?}");
+    server.hearth(&["tokens", "revoke", &id]).ok();
+    let log = server.log();
+    let newer = other.trim().rsplit_once('=').expect("a link").1;
+    for (what, secret) in [("ticket", &ticket[..]), ("cookie", &cookie), ("second ticket", newer)] {
+        let found = log.lines().find(|line| line.contains(secret));
+        assert!(found.is_none() && log.contains("TRACE"), "the {what} is in the log: {found:?}");
+    }
+}
+
+#[test]
+fn links_and_public_ports_are_off_by_default() {
+    let server = with("");
+    let id = run(&server, &[]);
+    for (arguments, words) in [
+        (
+            &["open", &id, "--print"][..],
+            "links for browsers are off; set browser = true below [endpoint] in hearth.toml",
+        ),
+        (
+            &["public", &id, "--port", "8080"],
+            "public microVMs are off; set public = true below [endpoint] in hearth.toml",
+        ),
+    ] {
+        let said = server.hearth(arguments);
+        assert!(said.code == Some(1) && said.stderr.contains(words), "{said:?}");
+    }
+    assert_eq!(server.hearth(&["public", &id]).ok().trim(), "none");
+}
+
+#[test]
+fn a_public_port_is_open_to_anybody_until_it_is_closed() {
+    let mut server = with("[endpoint]\npublic = true\n");
+    let id = run(&server, &["--idle", "300", "--shell"]);
+    let ask = r#"
+import sys
+vm = mv.get_microvm(microvmIdentifier=sys.argv[1])
+for headers in ({}, {"X-aws-proxy-port": "8080"}, {"X-aws-proxy-port": "3000"}, {"X-aws-proxy-auth": "x"},
+                {"X-aws-proxy-auth": token(sys.argv[1], {"port": 8080}), "X-aws-proxy-port": "3000"}):
+    status, _, body = get(vm, headers, "/shell")
+    print(status, end=" ")
+"#;
+    let seen = |server: &Server| server.python(ask, &[&id]).ok().trim().to_owned();
+    let (closed, open) = ("403 403 403 403 403", "200 200 403 403 403");
+    assert_eq!(seen(&server), closed);
+    server.hearth(&["public", &id, "--port", "8080"]).ok();
+    assert_eq!((seen(&server), server.hearth(&["public", &id]).ok().trim()), (open.to_owned(), "8080"));
+    server.hearth(&["suspend", &id]).ok();
+    server.kill().unwrap();
+    server.serve().unwrap();
+    assert_eq!(seen(&server), open, "it survives the server, and wakes the microVM");
+    server.hearth(&["public", &id, "--off"]).ok();
+    assert_eq!(seen(&server), closed);
+    server.hearth(&["public", &id, "--port", "8080"]).ok();
+    // The setting is above it.
+    server.hearth(&["suspend", &id]).ok();
+    server.stop().unwrap();
+    std::fs::write(server.data_dir.join("hearth.toml"), "").unwrap();
+    server.serve().unwrap();
+    assert_eq!(seen(&server), closed);
+    server.hearth(&["public", &id, "--off"]).ok();
+    server.hearth(&["terminate", &id]).ok();
+    server.hearth(&["public", &id, "--off"]).ok();
+    let over = server.hearth(&["public", &id, "--port", "8080"]);
+    assert!(over.code == Some(1) && over.stderr.contains("terminated"), "{over:?}");
 }

@@ -35,6 +35,10 @@ pub enum Command {
     Ls(verbs::ls::Ls),
     /// Send a request to a microVM's endpoint
     Curl(verbs::curl::Curl),
+    /// Open a microVM in a browser
+    Open(verbs::open::Open),
+    /// Let anybody reach a port of a microVM, or nobody any more
+    Public(verbs::public::Public),
     /// Open a shell in a microVM
     Shell(verbs::shell::Shell),
     /// Run a program in a microVM
@@ -73,6 +77,8 @@ impl Command {
                 Command::Run(verb) => verb.run().await,
                 Command::Ls(verb) => verb.run().await,
                 Command::Curl(verb) => verb.run().await,
+                Command::Open(verb) => verb.run().await,
+                Command::Public(verb) => verb.run().await,
                 Command::Shell(verb) => verb.run().await,
                 Command::Exec(verb) => verb.run().await,
                 Command::Cp(verb) => verb.run().await,
@@ -139,6 +145,10 @@ mod tests {
             "hearth events -f hello -n 5 --json",
             "hearth build . --name hello",
             "hearth bench hello --repeat 3 --json",
+            "hearth open abc --port 3000 --minutes 5 --print",
+            "hearth public abc",
+            "hearth public abc --port 80",
+            "hearth public abc --off",
             "hearth tokens revoke a b",
             "hearth keys create --user ci --account 222222222222 --policy - --json",
             "hearth keys list --json",

@@ -4,7 +4,10 @@
 //! `x-aws-proxy-error` header, which applications cannot send; only the 502 for a microVM that is not running now has none.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE},
+};
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 
 use crate::ConnectError;
@@ -38,6 +41,16 @@ pub(crate) enum Refusal {
     AgentTooOld,
     /// A shell or program too many.
     TooManySessions,
+    /// A request that a cookie alone would let in, made by another site.
+    ForeignOrigin,
+    /// A browser's link that was used or has expired, or never was one.
+    LinkOver,
+    /// One over plain HTTP.
+    LinkWithoutTls,
+    /// One that is not opened but looked at: it is not used up by that.
+    LinkMethod,
+    /// One that a browser fetches before its user asks for it: it will come again.
+    LinkAhead,
 }
 
 impl Refusal {
@@ -64,6 +77,21 @@ impl Refusal {
                 "Too many sessions of this microVM: 64 at a time",
                 Some("TOO_MANY_SESSIONS"),
             ),
+            Refusal::ForeignOrigin => {
+                (StatusCode::FORBIDDEN, "The Origin of this request is not this endpoint", Some("ORIGIN_DENIED"))
+            }
+            Refusal::LinkOver => (
+                StatusCode::FORBIDDEN,
+                "This link has been used or has expired: make a new one with hearth open",
+                Some("LINK_OVER"),
+            ),
+            Refusal::LinkWithoutTls => (
+                StatusCode::FORBIDDEN,
+                "This link works over https only, because its cookie does: open it at the TLS endpoint",
+                Some("LINK_WITHOUT_TLS"),
+            ),
+            Refusal::LinkMethod => (StatusCode::METHOD_NOT_ALLOWED, "", Some("LINK_METHOD")),
+            Refusal::LinkAhead => (StatusCode::SERVICE_UNAVAILABLE, "", Some("LINK_AHEAD")),
         }
     }
 
@@ -76,6 +104,9 @@ impl Refusal {
         *response.status_mut() = status;
         if !text.is_empty() {
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        }
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
         }
         if let Some(code) = code {
             response.headers_mut().insert(PROXY_ERROR, HeaderValue::from_static(code));

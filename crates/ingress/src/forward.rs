@@ -67,6 +67,7 @@ pub(crate) fn no_answer(exchange: &Exchange, error: &UpstreamError) -> Refusal {
 pub(crate) fn towards_client(exchange: &Exchange, answer: Answer) -> Response<Body> {
     let (mut parts, body) = answer.response.into_parts();
     headers::towards_client(&mut parts.headers);
+    exchange.manner.towards_client(&mut parts.headers);
     let body = Metered::new(body, exchange.meter.clone(), Way::Sent).map_err(BoxError::from).boxed_unsync();
     let mut response = Response::new(Held::new(body, answer.connection));
     // A new head: the version is the client connection's own affair, and a bare 101 is for `websocket` alone.

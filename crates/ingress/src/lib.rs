@@ -8,8 +8,11 @@
 //! but an application that serves one connection at a time (Python's `HTTPServer` with HTTP/1.1, for one) would then be
 //! blocked by a connection that nobody uses, and a suspend would have to hunt them down.
 
+mod access;
 mod answers;
+mod browser;
 pub mod ca;
+mod cookie;
 pub mod files;
 mod forward;
 mod headers;
@@ -22,6 +25,7 @@ mod record;
 mod request;
 mod serve;
 mod session;
+mod tickets;
 pub mod tls;
 pub mod token;
 mod upstream;
@@ -33,11 +37,13 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use crate::{
+    browser::{OPEN_PATH, TICKET_PARAMETER},
     ca::LocalCa,
     files::FileError,
     keys::KeyringError,
     manner::Extras,
     serve::{Ingress, serve},
+    tickets::{TICKET_LIFE, Tickets, TooManyTickets},
     tls::TlsSettings,
     token::{Claims, Kind, PortRange, Token, TokenError, TokenKeys},
 };
@@ -79,6 +85,8 @@ pub struct Route {
     pub terminated: bool,
     /// Tokens whose [`Claims::revocation`] is smaller open nothing any more.
     pub revocation: u64,
+    /// The port that anybody may reach without a token, if that is permitted.
+    pub public: Option<u16>,
 }
 
 /// What let a request in.
@@ -88,6 +96,11 @@ pub enum Admission {
     Token {
         /// As the token says.
         revocation: u64,
+    },
+    /// Nothing: the port is public.
+    Public {
+        /// Which.
+        port: u16,
     },
 }
 

@@ -7,17 +7,23 @@ use std::{
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::{cookie, tickets::Tickets};
+
 /// What a listener does beyond AWS's, all of it off by default.
 #[derive(Debug, Clone, Default)]
 pub struct Extras {
     /// Tells the application of the client: `X-Forwarded-For`, `-Proto` and `-Host`.
     pub forwarded_headers: bool,
+    /// One-time links, and cookies that stand for tokens; `None`: neither.
+    pub tickets: Option<Arc<Tickets>>,
 }
 
 /// The same for one request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Manner {
     forwarded: Option<Forwarded>,
+    /// Is there a cookie of ours?
+    cookie: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +40,7 @@ impl Extras {
     /// For a request of that client.
     pub(crate) fn manner(self: &Arc<Self>, peer: SocketAddr, tls: bool) -> Manner {
         let forwarded = Forwarded { client: peer.ip().to_canonical(), tls };
-        Manner { forwarded: self.forwarded_headers.then_some(forwarded) }
+        Manner { forwarded: self.forwarded_headers.then_some(forwarded), cookie: self.tickets.is_some() }
     }
 }
 
@@ -43,6 +49,16 @@ impl Manner {
     pub(crate) fn towards_application(self, headers: &mut HeaderMap, host: &HeaderValue) {
         if let Some(forwarded) = self.forwarded {
             forwarded.tell(headers, host);
+        }
+        if self.cookie {
+            cookie::hide(headers);
+        }
+    }
+
+    /// Goes on with an application's headers once they are fit for the client.
+    pub(crate) fn towards_client(self, headers: &mut HeaderMap) {
+        if self.cookie {
+            cookie::shield(headers);
         }
     }
 }
@@ -69,7 +85,7 @@ mod tests {
     use super::*;
 
     fn told(on: bool, peer: &str, tls: bool, sent: &[(&'static str, &'static str)]) -> Vec<String> {
-        let extras = Arc::new(Extras { forwarded_headers: on });
+        let extras = Arc::new(Extras { forwarded_headers: on, ..Extras::default() });
         let mut headers = HeaderMap::new();
         for (name, value) in sent {
             headers.append(*name, HeaderValue::from_static(value));

@@ -149,6 +149,7 @@ fn handshake(exchange: &Exchange, request: Request<Inbound>, http2: bool) -> Res
 /// The answer that completes the client's side. The subprotocol is the application's choice, or else the marker.
 fn accepted(exchange: &Exchange, mut headers: HeaderMap, http2: bool) -> Response<Body> {
     headers::towards_client(&mut headers);
+    exchange.manner.towards_client(&mut headers);
     headers.remove(CONTENT_LENGTH);
     strip_platform_protocols(&mut headers, SEC_WEBSOCKET_PROTOCOL);
     if exchange.marker {

@@ -38,6 +38,8 @@ pub struct Shared {
     pub builds: Semaphore,
     /// Cursors of lists.
     pub cursors: Arc<Cursors>,
+    /// Links for browsers, if there are any.
+    pub tickets: Option<Arc<ingress::Tickets>>,
 }
 
 /// What a guest boots.

@@ -185,6 +185,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let throttle = config.quotas().map(edge::Throttle::new);
     let shared = Arc::new(Shared {
         cursors,
+        tickets: config.file.endpoint.browser.then(Arc::default),
         builds: Semaphore::new(config.file.build.concurrent),
         config,
         ingress_port: ingress_address.port(),
@@ -221,7 +222,8 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
         bounds,
         throttle,
     });
-    let extras = Extras { forwarded_headers: shared.config.file.endpoint.forwarded_headers };
+    let extras =
+        Extras { forwarded_headers: shared.config.file.endpoint.forwarded_headers, tickets: shared.tickets.clone() };
     let ingress = Ingress::new(tls, tokens, microvms.clone()).with_extras(extras).with_plain(plain_listener);
     let ingress = tokio::spawn(ingress.serve(ingress_listener, stop.clone().cancelled_owned()));
     let api = tokio::spawn(edge::serve(api_listener, api_tls, edge, stop.clone()));

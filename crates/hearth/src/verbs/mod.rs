@@ -12,6 +12,8 @@ pub mod exec;
 pub mod keys;
 pub mod logs;
 pub mod ls;
+pub mod open;
+pub mod public;
 pub mod resume;
 pub mod run;
 pub mod serve;

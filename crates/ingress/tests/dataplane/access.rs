@@ -96,7 +96,7 @@ async fn the_plain_listener_serves_the_same_by_host() {
 
 #[tokio::test]
 async fn the_application_is_told_of_the_client_when_it_is_switched_on() {
-    let world = World::start_beyond(Limits::default(), Extras { forwarded_headers: true }).await;
+    let world = World::start_beyond(Limits::default(), Extras { forwarded_headers: true, ..Extras::default() }).await;
     let token = world.token("a");
     let seen = world.get("a", "/head", &[("x-aws-proxy-auth", &token), ("x-forwarded-for", "10.9.8.7")]).await;
     for line in ["x-forwarded-for: 10.9.8.7, 127.0.0.1", "x-forwarded-proto: https"] {

@@ -100,6 +100,7 @@ impl Backend for Fake {
             let route = routes.into_iter().find(|route| route.microvm == microvm).unwrap();
             match admission {
                 Admission::Token { revocation } if revocation < route.revocation => return,
+                Admission::Public { port } if route.public != Some(port) => return,
                 _ => routed.await,
             }
         }
@@ -179,6 +180,7 @@ impl World {
             shell: false,
             terminated: false,
             revocation: 0,
+            public: None,
         };
         change(&mut route);
         self.backend.routes.lock().unwrap().insert(host(name), route);

@@ -5,6 +5,7 @@ mod access;
 mod answers;
 mod apps;
 mod bodies;
+mod browsers;
 mod harness;
 mod heads;
 mod lifecycle;

@@ -28,6 +28,10 @@ pub struct Endpoint {
     pub plain_http: Option<SocketAddr>,
     /// Add `X-Forwarded-For`, `-Proto` and `-Host` to what applications get.
     pub forwarded_headers: bool,
+    /// One-time links for browsers, and cookies that stand for tokens.
+    pub browser: bool,
+    /// May a port of a microVM be opened to everybody?
+    pub public: bool,
 }
 
 impl Default for Endpoint {
@@ -40,6 +44,8 @@ impl Default for Endpoint {
             token_minutes: TOKEN_MINUTES,
             plain_http: None,
             forwarded_headers: false,
+            browser: false,
+            public: false,
         }
     }
 }
@@ -76,7 +82,7 @@ mod tests {
     fn all_beyond_aws_is_off_by_default() {
         let endpoint = load("").expect("loads").file.endpoint;
         assert_eq!((endpoint.token_minutes, endpoint.plain_http), (60, None));
-        assert!(!endpoint.forwarded_headers);
+        assert!(!endpoint.forwarded_headers && !endpoint.browser && !endpoint.public);
     }
 
     #[test]

@@ -2,14 +2,21 @@
 //!
 //! ```text
 //! POST   /hearth/v1/microvms/<id>/tokens/revoke                           hearth:RevokeMicrovmTokens
+//! POST   /hearth/v1/microvms/<id>/browser-link  {"port"?, "minutes"?}     lambda:CreateMicrovmAuthToken
+//! GET    /hearth/v1/microvms/<id>/public-port                             hearth:GetMicrovmPublicPort
+//! PUT    /hearth/v1/microvms/<id>/public-port   {"port"}                  hearth:PutMicrovmPublicPort
+//! DELETE /hearth/v1/microvms/<id>/public-port                             hearth:DeleteMicrovmPublicPort
 //! ```
 //!
 //! The actions are asked for on the microVM's image, as those of the API's operations on microVMs are.
 
-use api::{ApiError, MicrovmId, sigv4::percent};
+use std::num::NonZeroU16;
+
+use api::{ApiError, MicrovmId, Sensitive, sigv4::percent};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::Response;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use tokio_util::task::TaskTracker;
 
@@ -28,6 +35,40 @@ pub(super) const PATH: &str = "/hearth/v1/microvms/";
 pub trait Endpoints: Send + Sync {
     /// No token of that microVM minted so far opens anything when this returns, nor ever again.
     async fn revoke_tokens(&self, caller: &Caller, id: MicrovmId) -> Result<(), ApiError>;
+
+    /// The address of a one-time link; a secret.
+    async fn browser_link(&self, caller: &Caller, id: MicrovmId, link: Link) -> Result<Sensitive<String>, ApiError>;
+
+    /// The port that anybody may reach.
+    async fn public_port(&self, caller: &Caller, id: MicrovmId) -> Result<Option<u16>, ApiError>;
+
+    /// Lets anybody reach that port, and no other, until the microVM ends.
+    async fn open_port(&self, caller: &Caller, id: MicrovmId, port: NonZeroU16) -> Result<(), ApiError>;
+
+    /// Lets nobody in without a token any more.
+    async fn close_port(&self, caller: &Caller, id: MicrovmId) -> Result<(), ApiError>;
+}
+
+/// What a browser's link is to lead to.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Link {
+    /// The port of the application; 8080 unless given.
+    pub port: NonZeroU16,
+    /// Life of the cookie, minutes; 60 unless given.
+    pub minutes: u32,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Link { port: NonZeroU16::new(8080).expect("8080 is not 0"), minutes: 60 }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PublicPort {
+    port: NonZeroU16,
 }
 
 /// Answers one request.
@@ -36,13 +77,27 @@ pub(super) async fn call(
     tasks: &TaskTracker,
     head: &Head,
     caller: Caller,
-    _body: Bytes,
+    body: Bytes,
 ) -> Result<Response<Body>, Refusal> {
     let (id, verb) = Verb::find(&head.method, &head.path)?;
     let endpoints = edge.endpoints.clone();
     let work = async move {
         let answer: Value = match verb {
             Verb::Revoke => endpoints.revoke_tokens(&caller, id).await.map(|()| json!({}))?,
+            Verb::Link => {
+                let link = if body.is_empty() { Link::default() } else { parse(&body)? };
+                json!({ "url": endpoints.browser_link(&caller, id, link).await? })
+            }
+            Verb::PublicPort => json!({ "port": endpoints.public_port(&caller, id).await? }),
+            Verb::OpenPort => {
+                let PublicPort { port } = parse(&body)?;
+                endpoints.open_port(&caller, id, port).await?;
+                json!({ "port": port })
+            }
+            Verb::ClosePort => {
+                endpoints.close_port(&caller, id).await?;
+                json!({ "port": null })
+            }
         };
         serde_json::to_vec(&answer).map_err(internal)
     };
@@ -57,6 +112,10 @@ pub(super) async fn call(
 #[derive(Debug, PartialEq, Eq)]
 enum Verb {
     Revoke,
+    Link,
+    PublicPort,
+    OpenPort,
+    ClosePort,
 }
 
 impl Verb {
@@ -65,6 +124,10 @@ impl Verb {
         let (id, rest) = path.strip_prefix(PATH).and_then(|rest| rest.split_once('/')).ok_or_else(unknown)?;
         let verb = match (method, rest) {
             ("POST", "tokens/revoke") => Verb::Revoke,
+            ("POST", "browser-link") => Verb::Link,
+            ("GET", "public-port") => Verb::PublicPort,
+            ("PUT", "public-port") => Verb::OpenPort,
+            ("DELETE", "public-port") => Verb::ClosePort,
             _ => return Err(unknown()),
         };
         let id = percent::decode(id).unwrap_or_default();
@@ -74,6 +137,11 @@ impl Verb {
         };
         Ok((id.parse().map_err(wrong)?, verb))
     }
+}
+
+/// The body of a request of hearth's own routes.
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    serde_json::from_slice(body).map_err(|error| ApiError::validation(format!("the request's body: {error}")))
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-pub use endpoints::Endpoints;
+pub use endpoints::{Endpoints, Link};
 pub use identity::{Identity, User};
 pub use listen::serve;
 pub use throttle::Throttle;

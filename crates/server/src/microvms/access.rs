@@ -1,15 +1,17 @@
 //! Who may reach a microVM, beyond what AWS has: hearth's own routes.
 
-use std::sync::Arc;
+use std::{num::NonZeroU16, sync::Arc};
 
-use api::{ApiError, MicrovmId};
+use api::{ApiError, ErrorKind, MicrovmId, Sensitive};
 use async_trait::async_trait;
-use ingress::Admission;
+use ingress::{Admission, Claims, Kind, OPEN_PATH, PortRange, TICKET_PARAMETER};
+use lifecycle::microvms::State;
 
 use super::Microvms;
 use crate::{
-    edge::{Caller, Endpoints},
+    edge::{Caller, Endpoints, Link},
     failure::internal,
+    shared::now,
     store::MicrovmRecord,
 };
 
@@ -18,6 +20,7 @@ impl MicrovmRecord {
     pub(super) fn admits(&self, admission: Admission) -> bool {
         match admission {
             Admission::Token { revocation } => revocation >= self.revocation,
+            Admission::Public { port } => self.public_port == Some(port),
         }
     }
 }
@@ -29,9 +32,69 @@ impl Endpoints for Microvms {
         // The tokens of one that is over open nothing as it is.
         self.amend(id, |record| record.revocation += 1).await.map(drop)
     }
+
+    async fn browser_link(&self, caller: &Caller, id: MicrovmId, link: Link) -> Result<Sensitive<String>, ApiError> {
+        // It stands for such a token, and for no more.
+        let record = self.taking_traffic(caller, "lambda:CreateMicrovmAuthToken", id).await?;
+        let config = &self.shared.config;
+        let off = "links for browsers are off; set browser = true below [endpoint] in hearth.toml";
+        let tickets = self.shared.tickets.as_ref().ok_or_else(|| ApiError::validation(off))?;
+        let most = config.file.endpoint.token_minutes;
+        if !(1..=most).contains(&link.minutes) {
+            return Err(ApiError::validation(format!("minutes is {}, must be 1..={most}", link.minutes)));
+        }
+        let claims = Claims {
+            microvm: id.to_string(),
+            kind: Kind::Auth,
+            ports: vec![PortRange::single(link.port.get())],
+            expires_at: u64::try_from(now() / 1000).unwrap_or_default() + u64::from(link.minutes) * 60,
+            revocation: record.revocation,
+        };
+        let ticket = tickets.issue(claims);
+        let ticket = ticket.map_err(|error| ApiError::new(ErrorKind::Throttling, error.to_string()))?;
+        let endpoint = config.browser_endpoint(record.endpoint_label(), self.shared.ingress_port);
+        Ok(Sensitive::new(format!("https://{endpoint}{OPEN_PATH}?{TICKET_PARAMETER}={ticket}")))
+    }
+
+    async fn public_port(&self, caller: &Caller, id: MicrovmId) -> Result<Option<u16>, ApiError> {
+        Ok(self.record(caller, "hearth:GetMicrovmPublicPort", id).await?.public_port)
+    }
+
+    async fn open_port(&self, caller: &Caller, id: MicrovmId, port: NonZeroU16) -> Result<(), ApiError> {
+        self.taking_traffic(caller, "hearth:PutMicrovmPublicPort", id).await?;
+        if !self.shared.config.file.endpoint.public {
+            let off = "public microVMs are off; set public = true below [endpoint] in hearth.toml";
+            return Err(ApiError::validation(off));
+        }
+        let changed = self.amend(id, |record| record.public_port = Some(port.get())).await?;
+        changed.map(drop).ok_or_else(|| ApiError::microvm_terminated(id))
+    }
+
+    async fn close_port(&self, caller: &Caller, id: MicrovmId) -> Result<(), ApiError> {
+        self.record(caller, "hearth:DeleteMicrovmPublicPort", id).await?;
+        self.amend(id, |record| record.public_port = None).await.map(drop)
+    }
 }
 
 impl Microvms {
+    /// The record of a microVM that is not over and takes application traffic.
+    async fn taking_traffic(
+        &self,
+        caller: &Caller,
+        action: &str,
+        id: MicrovmId,
+    ) -> Result<Arc<MicrovmRecord>, ApiError> {
+        let record = self.record(caller, action, id).await?;
+        if record.life.state == State::Terminated {
+            return Err(ApiError::microvm_terminated(id));
+        }
+        if !record.ingress.application {
+            let words = format!("{id} takes no application traffic; launch one with HTTP_INGRESS");
+            return Err(ApiError::validation(words));
+        }
+        Ok(record)
+    }
+
     /// Changes the record of a microVM that is not over, durably; `None`: it is over.
     async fn amend(
         &self,

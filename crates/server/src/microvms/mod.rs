@@ -173,6 +173,7 @@ impl Microvms {
             saved_dir: None,
             snapshot: version.build.snapshot.map(snapshot_of),
             revocation: 0,
+            public_port: None,
         };
         let limits = self.shared.config.limits();
         match store.insert_microvm(&record, claim.as_ref(), limits.as_ref()).await.map_err(internal)? {

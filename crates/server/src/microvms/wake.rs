@@ -20,7 +20,7 @@ impl Backend for Microvms {
         match endpoint {
             Endpoint::Past(id) => {
                 let microvm = id.to_string();
-                Some(Route { microvm, application: true, shell: true, terminated: true, revocation: 0 })
+                Some(Route { microvm, application: true, shell: true, terminated: true, revocation: 0, public: None })
             }
             Endpoint::Live(id) => {
                 let record = self.cell(id)?.record();
@@ -31,6 +31,7 @@ impl Backend for Microvms {
                     shell: record.ingress.shell,
                     terminated: over,
                     revocation: record.revocation,
+                    public: record.public_port.filter(|_| self.shared.config.file.endpoint.public),
                 })
             }
         }

@@ -95,6 +95,7 @@ pub fn microvm(image: &ImageRecord, version: &VersionRecord, at: Millis) -> Micr
         saved_dir: None,
         snapshot: version.build.snapshot.map(snapshot_of),
         revocation: 0,
+        public_port: None,
     }
 }
 

@@ -79,6 +79,9 @@ pub struct MicrovmRecord {
     /// How often its tokens have been revoked.
     #[serde(default)]
     pub revocation: u64,
+    /// The port that anybody may reach.
+    #[serde(default)]
+    pub public_port: Option<u16>,
 }
 
 /// A transition that is to be written with its record.

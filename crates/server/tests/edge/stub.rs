@@ -2,13 +2,14 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU16,
     sync::{Arc, Mutex},
 };
 
 use api::{sigv4::SignatureError, *};
 use async_trait::async_trait;
 use server::{
-    edge::{Caller, Credential, Endpoints, Identity, Keys, Operations, User},
+    edge::{Caller, Credential, Endpoints, Identity, Keys, Link, Operations, User},
     keys::AccessKeys,
 };
 use tokio::sync::Semaphore;
@@ -143,6 +144,23 @@ impl Endpoints for Stub {
     async fn revoke_tokens(&self, caller: &Caller, _: MicrovmId) -> Result<(), ApiError> {
         self.callers.lock().unwrap().push(caller.clone());
         Ok(())
+    }
+
+    async fn browser_link(&self, caller: &Caller, _: MicrovmId, link: Link) -> Result<Sensitive<String>, ApiError> {
+        self.callers.lock().unwrap().push(caller.clone());
+        Ok(Sensitive::new(format!("https://vm.test/{}/{}", link.port, link.minutes)))
+    }
+
+    async fn public_port(&self, _: &Caller, id: MicrovmId) -> Result<Option<u16>, ApiError> {
+        Err(ApiError::microvm_not_found(id))
+    }
+
+    async fn open_port(&self, _: &Caller, id: MicrovmId, _: NonZeroU16) -> Result<(), ApiError> {
+        Err(ApiError::microvm_not_found(id))
+    }
+
+    async fn close_port(&self, _: &Caller, id: MicrovmId) -> Result<(), ApiError> {
+        Err(ApiError::microvm_not_found(id))
     }
 }
 
