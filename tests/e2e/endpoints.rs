@@ -278,3 +278,147 @@ for headers in ({}, {"X-aws-proxy-port": "8080"}, {"X-aws-proxy-port": "3000"}, 
     let over = server.hearth(&["public", &id, "--port", "8080"]);
     assert!(over.code == Some(1) && over.stderr.contains("terminated"), "{over:?}");
 }
+
+/// curl to a custom host name; what it got, and the issuer of the certificate it saw.
+const NAMED: &str = r#"
+import subprocess, sys
+port = os.environ["HEARTH_INGRESS"].rsplit(":", 1)[1]
+def curl(host, key, *more, cacert=os.environ["SSL_CERT_FILE"]):
+    command = ["curl", "-sSv", "--noproxy", "*", "--resolve", f"{host}:{port}:127.0.0.1", "--cacert", cacert,
+               "-w", "\\n%{http_code}", f"https://{host}:{port}/", "-H", f"X-aws-proxy-auth: {key}", *more]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    issuer = next((line for line in done.stderr.splitlines() if "issuer:" in line), "")
+    return done.stdout.rpartition("\n")[2], issuer
+"#;
+
+fn openssl(server: &Server, name: &str, days: &str) -> (String, String) {
+    let at = |ending: &str| server.data_dir.join(format!("{name}.{ending}")).display().to_string();
+    let (certificate, key) = (at("pem"), at("key"));
+    let subject = format!("/CN={name}");
+    let alternative = format!("subjectAltName=DNS:{name}");
+    let made = e2e::run(std::process::Command::new("openssl").args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:P-256",
+        "-nodes",
+        "-subj",
+        &subject,
+        "-addext",
+        &alternative,
+        "-addext",
+        "basicConstraints=critical,CA:FALSE",
+        "-days",
+        days,
+        "-out",
+        &certificate,
+        "-keyout",
+        &key,
+    ]));
+    made.unwrap().ok();
+    (certificate, key)
+}
+
+#[test]
+fn custom_host_names_lead_to_microvms_with_certificates_of_their_own() {
+    let mut server = with("");
+    let (first, second) = (run(&server, &["--idle", "300"]), run(&server, &["--idle", "300"]));
+    let (certificate, key) = openssl(&server, "own.example.test", "30");
+    let (_, other_key) = openssl(&server, "other.example.test", "30");
+    server.hearth(&["names", "add", "App.Example.test", &first]).ok();
+    let own = ["--port", "3000", "--certificate", &certificate, "--key", &key];
+    server.hearth(&[&["names", "add", "own.example.test", &first][..], &own].concat()).ok();
+    let wrong =
+        server.hearth(&["names", "add", "x.example.test", &first, "--certificate", &certificate, "--key", &key]);
+    assert!(wrong.stderr.contains("the certificate is not for x.example.test"), "{wrong:?}");
+    let wrong = ["--certificate", &certificate, "--key", &other_key];
+    let wrong = server.hearth(&[&["names", "add", "own.example.test", &first][..], &wrong].concat());
+    assert!(wrong.stderr.contains("do not belong together"), "{wrong:?}");
+    for (host, words) in [("localhost", "this server's own"), ("127.0.0.1", "must be a DNS name")] {
+        let wrong = server.hearth(&["names", "add", host, &first]);
+        assert!(wrong.code == Some(1) && wrong.stderr.contains(words), "{wrong:?}");
+    }
+    let listed = server.hearth(&["names", "list", "--json"]).json();
+    let shown: Vec<_> =
+        listed.as_array().unwrap().iter().map(|name| format!("{} {}", name["host"], name["port"])).collect();
+    assert_eq!(shown, ["\"app.example.test\" 8080", "\"own.example.test\" 3000"]);
+
+    let script = r#"
+first, second, chain = sys.argv[1:]
+status, issuer = curl("app.example.test", token(first))
+assert status == "200" and "hearth local CA" in issuer, (status, issuer)
+assert curl("app.example.test", token(second))[0] == "403"
+assert curl("none.example.test", token(first), "-k")[0] == "403"
+only = token(first, {"port": 3000})
+status, issuer = curl("own.example.test", only, cacert=chain)
+assert status == "200" and "CN=own.example.test" in issuer.replace(" ", ""), (status, issuer)
+assert curl("own.example.test", token(first), cacert=chain)[0] == "403", "8080 is not its default"
+assert curl("own.example.test", token(first), "-H", "X-aws-proxy-port: 8080", cacert=chain)[0] == "200"
+assert curl("own.example.test", only, "-H", "Host: app.example.test", cacert=chain)[0] == "403", "SNI and Host differ"
+"#;
+    let all_hold = |server: &Server| server.python(&format!("{NAMED}{script}"), &[&first, &second, &certificate]).ok();
+    all_hold(&server);
+    for id in [&first, &second] {
+        server.hearth(&["suspend", id]).ok();
+    }
+    server.kill().unwrap();
+    server.serve().unwrap();
+    all_hold(&server);
+    assert_eq!(server.hearth(&["check"]).ok(), "");
+
+    // Elsewhere at once, then nowhere.
+    server.hearth(&["names", "add", "app.example.test", &second]).ok();
+    let script = "assert curl('app.example.test', token(sys.argv[1]))[0] == sys.argv[2]";
+    let asks = |id: &str, status: &str| server.python(&format!("{NAMED}{script}"), &[id, status]).ok();
+    asks(&second, "200");
+    asks(&first, "403");
+    server.hearth(&["names", "remove", "own.example.test"]).ok();
+    server.hearth(&["names", "remove", "app.example.test"]).ok();
+    assert_eq!(server.hearth(&["names", "list", "--json"]).json(), serde_json::json!([]));
+    let gone = server.hearth(&["names", "remove", "app.example.test"]);
+    assert!(gone.code == Some(1) && gone.stderr.contains("not found"), "{gone:?}");
+    assert_eq!(std::fs::read_dir(server.data_dir.join("names")).unwrap().count(), 0);
+    let secret = std::fs::read_to_string(&key).unwrap();
+    let line = secret.lines().nth(1).unwrap();
+    assert!(!server.log().contains(line), "the key is in the log");
+}
+
+#[test]
+fn a_host_name_is_one_account_s() {
+    let server = with("");
+    let id = run(&server, &[]);
+    server.hearth(&["names", "add", "app.example.test", &id]).ok();
+    let other = server.hearth(&["keys", "create", "--user", "root", "--account", "222222222222", "--json"]).json();
+    let nobody = server.hearth(&["keys", "create", "--user", "nobody", "--json"]).json();
+    let script = r#"
+import sys, json
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+def call(key, method, path, body=b""):
+    url = os.environ["AWS_ENDPOINT_URL"] + "/hearth/v1/names" + path
+    request = AWSRequest(method, url, data=body)
+    key = json.loads(key)
+    SigV4Auth(Credentials(key["accessKeyId"], key["secretAccessKey"]), "lambda", "us-east-1").add_auth(request)
+    try:
+        with urllib.request.urlopen(urllib.request.Request(url, method=method, data=body, headers=dict(request.headers))) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+vm, other, nobody = sys.argv[1:]
+assert call(other, "GET", "") == (200, '{"names":[]}')
+assert call(other, "DELETE", "/app.example.test")[0] == 404
+target = json.dumps({"microvm": vm}).encode()
+assert call(other, "PUT", "/mine.example.test", target)[0] == 404, "another account's microVM"
+arn = "arn:aws:lambda:us-east-1:000000000000:name/"
+for method, path, action in [("GET", "", "List"), ("PUT", "/a.example.test", "Put"), ("DELETE", "/app.example.test", "Delete")]:
+    status, body = call(nobody, method, path, target)
+    assert status == 403 and f"not authorized to perform: hearth:{action}Name" in body and arn in body, (status, body)
+assert call(other, "POST", "/a.example.test", target)[0] == 404
+status, body = call(other, "PUT", "/a.example.test", b'{"microvm": "x"}')
+assert status == 400 and "the request's body" in body, body
+"#;
+    server.python(script, &[&id, &other.to_string(), &nobody.to_string()]).ok();
+}

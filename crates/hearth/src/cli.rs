@@ -35,6 +35,8 @@ pub enum Command {
     Ls(verbs::ls::Ls),
     /// Send a request to a microVM's endpoint
     Curl(verbs::curl::Curl),
+    /// Lead host names of your own to microVMs
+    Names(verbs::names::Names),
     /// Open a microVM in a browser
     Open(verbs::open::Open),
     /// Let anybody reach a port of a microVM, or nobody any more
@@ -77,6 +79,7 @@ impl Command {
                 Command::Run(verb) => verb.run().await,
                 Command::Ls(verb) => verb.run().await,
                 Command::Curl(verb) => verb.run().await,
+                Command::Names(verb) => verb.run().await,
                 Command::Open(verb) => verb.run().await,
                 Command::Public(verb) => verb.run().await,
                 Command::Shell(verb) => verb.run().await,
@@ -145,6 +148,9 @@ mod tests {
             "hearth events -f hello -n 5 --json",
             "hearth build . --name hello",
             "hearth bench hello --repeat 3 --json",
+            "hearth names add app.test abc --port 3000 --certificate c.pem --key k.pem",
+            "hearth names list --json",
+            "hearth names remove app.test",
             "hearth open abc --port 3000 --minutes 5 --print",
             "hearth public abc",
             "hearth public abc --port 80",

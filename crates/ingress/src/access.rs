@@ -26,7 +26,7 @@ pub(crate) fn otherwise<B>(
         let claims = claims?;
         let fits = |route: &&Route| route.microvm == claims.microvm && claims.revocation >= route.revocation;
         let route = route.filter(fits).ok_or(Refusal::AuthenticationFailed)?;
-        let default = claims.ports.first().map_or(request::DEFAULT_PORT, |ports| ports.start);
+        let default = claims.ports.first().map_or(route.default_port, |ports| ports.start);
         let port = request::port(request.headers(), offer, default)?;
         if !route.application || !claims.allows(port) {
             return Err(Refusal::PortDenied);

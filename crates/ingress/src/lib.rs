@@ -20,6 +20,7 @@ mod inbound;
 mod keys;
 mod linger;
 mod manner;
+mod names;
 mod plain;
 mod record;
 mod request;
@@ -42,6 +43,7 @@ pub use crate::{
     files::FileError,
     keys::KeyringError,
     manner::Extras,
+    names::{Certificates, Checked, NameError},
     serve::{Ingress, serve},
     tickets::{TICKET_LIFE, Tickets, TooManyTickets},
     tls::TlsSettings,
@@ -87,7 +89,12 @@ pub struct Route {
     pub revocation: u64,
     /// The port that anybody may reach without a token, if that is permitted.
     pub public: Option<u16>,
+    /// The port of a request with a token that names none; 8080 but for custom host names.
+    pub default_port: u16,
 }
+
+/// [`Route::default_port`] of an endpoint's own name (spec 6.2).
+pub const DEFAULT_PORT: u16 = 8080;
 
 /// What let a request in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,8 +22,6 @@ use crate::{
     websocket::{self, Offer},
 };
 
-pub(crate) const DEFAULT_PORT: u16 = 8080;
-
 /// What all requests share.
 pub(crate) struct Proxy {
     pub(crate) tokens: Arc<TokenKeys>,
@@ -164,7 +162,7 @@ impl Proxy {
             Kind::Shell if route.shell => return session_pass(route, &offer, admission, request),
             Kind::Shell => return Err(Refusal::AuthenticationFailed),
         }
-        let port = port(request.headers(), &offer, DEFAULT_PORT)?;
+        let port = port(request.headers(), &offer, route.default_port)?;
         if !claims.allows(port) {
             return Err(Refusal::PortDenied);
         }
@@ -269,6 +267,7 @@ mod tests {
 
     #[test]
     fn ports() {
+        use crate::DEFAULT_PORT;
         let sent = |values: &[&'static str]| {
             values.iter().map(|v| (headers::PORT.parse().unwrap(), HeaderValue::from_static(v))).collect::<HeaderMap>()
         };

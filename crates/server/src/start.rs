@@ -17,7 +17,7 @@ use engine::{
 };
 use host::{Assets, HostError};
 use image::{Alias, Buildah, BuildahSettings, Builder, FakeBuilder, HostEnv};
-use ingress::{Extras, Ingress, LocalCa, TlsSettings, TokenKeys};
+use ingress::{Certificates, Extras, Ingress, LocalCa, TlsSettings, TokenKeys};
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,7 @@ use crate::{
     keys::AccessKeys,
     logs::{self, Logs},
     microvms::Microvms,
+    names::Names,
     operations::ControlPlane,
     retention::Retention,
     shared::{Boot, Shared},
@@ -124,7 +125,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     }
     crash::point("start: files sorted by account");
     // What others on this host have no business in: records with secrets, objects, output, memory. The CA must stay readable.
-    for name in ["s3", "logs", "images", "microvms", "builds"] {
+    for name in ["s3", "logs", "images", "microvms", "builds", "names"] {
         private_dir(&data_dir.join(name))?;
     }
     raise_descriptor_limit();
@@ -149,13 +150,23 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let bundle = ca_dir.join("bundle.pem");
     ca.bundle(BuildahSettings::host_ca_bundle().as_deref(), &bundle).map_err(part)?;
     crash::point("start: authority there");
-    let tls = tls(&config, &ca)?;
+    let certificates = Arc::new(Certificates::new(ca.clone()));
+    let tls = tls(&config, &ca, certificates.clone())?;
     let tokens = Arc::new(TokenKeys::load_or_create(&data_dir.join("token-keys.json")).map_err(part)?);
     crash::point("start: token keys there");
     let store_path = data_dir.join("hearth.db");
     private_file(&store_path)?;
     let store = Store::open(&store_path).await?;
     crash::point("start: store open");
+    let names = Names::load(
+        data_dir.join("names"),
+        store.clone(),
+        certificates,
+        config.endpoint_domains(),
+        config.api_name().to_owned(),
+    )
+    .await?;
+    crash::point("start: host names there");
     let partition = config.file.region.0.partition();
     let keys = AccessKeys::load(store.clone(), &data_dir, account.clone(), partition).await.map_err(part)?;
     crash::point("start: access keys there");
@@ -185,6 +196,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let throttle = config.quotas().map(edge::Throttle::new);
     let shared = Arc::new(Shared {
         cursors,
+        names,
         tickets: config.file.endpoint.browser.then(Arc::default),
         builds: Semaphore::new(config.file.build.concurrent),
         config,
@@ -252,7 +264,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     Ok(())
 }
 
-fn tls(config: &Config, ca: &Arc<LocalCa>) -> Result<Arc<rustls::ServerConfig>, ServeError> {
+fn tls(config: &Config, ca: &Arc<LocalCa>, named: Arc<Certificates>) -> Result<Arc<rustls::ServerConfig>, ServeError> {
     let endpoint = &config.file.endpoint;
     let settings = match (&endpoint.certificate, &endpoint.key) {
         (Some(certificate), Some(key)) => TlsSettings::Files { certificate: certificate.clone(), key: key.clone() },
@@ -262,7 +274,7 @@ fn tls(config: &Config, ca: &Arc<LocalCa>) -> Result<Arc<rustls::ServerConfig>, 
             TlsSettings::Local { ca: ca.clone(), names }
         }
     };
-    settings.server_config().map_err(part)
+    settings.server_config_with(Some(named)).map_err(part)
 }
 
 async fn listen(what: &'static str, setting: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {

@@ -32,6 +32,7 @@ use hyper::body::Incoming;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use access::HostName;
 pub use connection::{Connection, trust};
 pub use endpoint::{Call, Endpoint};
 pub use keys::AccessKey;

@@ -12,6 +12,7 @@ pub mod exec;
 pub mod keys;
 pub mod logs;
 pub mod ls;
+pub mod names;
 pub mod open;
 pub mod public;
 pub mod resume;

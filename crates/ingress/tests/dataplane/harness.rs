@@ -181,6 +181,7 @@ impl World {
             terminated: false,
             revocation: 0,
             public: None,
+            default_port: ingress::DEFAULT_PORT,
         };
         change(&mut route);
         self.backend.routes.lock().unwrap().insert(host(name), route);

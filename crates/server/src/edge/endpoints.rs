@@ -10,7 +10,7 @@
 //!
 //! The actions are asked for on the microVM's image, as those of the API's operations on microVMs are.
 
-use std::num::NonZeroU16;
+use std::{num::NonZeroU16, sync::Arc};
 
 use api::{ApiError, MicrovmId, Sensitive, sigv4::percent};
 use async_trait::async_trait;
@@ -24,13 +24,15 @@ use super::{
     Caller, Edge,
     answer::{self, Body, Refusal},
     dispatch::Head,
+    names::Target,
 };
-use crate::failure::internal;
+use crate::{failure::internal, store::NameRecord};
 
 /// Where the routes lie.
 pub(super) const PATH: &str = "/hearth/v1/microvms/";
 
-/// Does the work of these routes. Every method asks for the caller's permission first.
+/// Does the work of these routes, and of those in `names.rs`. A method asks for the caller's permission first, unless it says
+/// otherwise.
 #[async_trait]
 pub trait Endpoints: Send + Sync {
     /// No token of that microVM minted so far opens anything when this returns, nor ever again.
@@ -47,6 +49,16 @@ pub trait Endpoints: Send + Sync {
 
     /// Lets nobody in without a token any more.
     async fn close_port(&self, caller: &Caller, id: MicrovmId) -> Result<(), ApiError>;
+
+    /// Leads a custom host name to a microVM. That the caller may have the name has been seen to; whether it may do so to the
+    /// microVM has not.
+    async fn put_name(&self, caller: &Caller, host: &str, target: Target) -> Result<Arc<NameRecord>, ApiError>;
+
+    /// The names of the caller's account, sorted; that it may see them has been seen to.
+    fn names(&self, caller: &Caller) -> Vec<Arc<NameRecord>>;
+
+    /// Forgets a name; that the caller may has been seen to.
+    async fn delete_name(&self, caller: &Caller, host: &str) -> Result<(), ApiError>;
 }
 
 /// What a browser's link is to lead to.

@@ -9,6 +9,7 @@
 //!     events.rs     hearth's own: what happened            JSON
 //!     keys.rs       hearth's own: access keys              JSON
 //!     endpoints.rs  hearth's own: who may reach a microVM  JSON
+//!     names.rs      hearth's own: custom host names        JSON
 //!     logs.rs       CloudWatch Logs' reading side          JSON 1.1
 //!     s3/           s3s over a directory, same keys        XML
 //!   throttle.rs   who is too fast?                         for lambda
@@ -28,6 +29,7 @@ mod keys;
 mod lambda;
 mod listen;
 mod logs;
+pub(crate) mod names;
 pub mod s3;
 mod sts;
 mod throttle;
@@ -42,6 +44,7 @@ use uuid::Uuid;
 pub use endpoints::{Endpoints, Link};
 pub use identity::{Identity, User};
 pub use listen::serve;
+pub use names::Target;
 pub use throttle::Throttle;
 
 /// Everything the endpoint needs.
@@ -52,7 +55,7 @@ pub struct Edge {
     pub access: Arc<crate::keys::AccessKeys>,
     /// Does the work of `lambda-microvms`.
     pub operations: Arc<dyn Operations>,
-    /// Does the work of `/hearth/v1/microvms`.
+    /// Does the work of `/hearth/v1/microvms` and `/hearth/v1/names`.
     pub endpoints: Arc<dyn Endpoints>,
     /// The embedded object store.
     pub s3: s3::S3Store,

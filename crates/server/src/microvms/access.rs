@@ -9,10 +9,10 @@ use lifecycle::microvms::State;
 
 use super::Microvms;
 use crate::{
-    edge::{Caller, Endpoints, Link},
+    edge::{Caller, Endpoints, Link, Target, names},
     failure::internal,
     shared::now,
-    store::MicrovmRecord,
+    store::{MicrovmRecord, NameRecord},
 };
 
 impl MicrovmRecord {
@@ -73,6 +73,27 @@ impl Endpoints for Microvms {
     async fn close_port(&self, caller: &Caller, id: MicrovmId) -> Result<(), ApiError> {
         self.record(caller, "hearth:DeleteMicrovmPublicPort", id).await?;
         self.amend(id, |record| record.public_port = None).await.map(drop)
+    }
+
+    async fn put_name(&self, caller: &Caller, host: &str, target: Target) -> Result<Arc<NameRecord>, ApiError> {
+        let id = target.microvm;
+        if self.record(caller, "hearth:PutName", id).await?.life.state == State::Terminated {
+            return Err(ApiError::microvm_terminated(id));
+        }
+        let put = self.shared.names.put(&caller.account, host, id, target.port, target.given);
+        put.await.map_err(names::outside)
+    }
+
+    fn names(&self, caller: &Caller) -> Vec<Arc<NameRecord>> {
+        self.shared.names.of(&caller.account)
+    }
+
+    async fn delete_name(&self, caller: &Caller, host: &str) -> Result<(), ApiError> {
+        if self.shared.names.delete(&caller.account, host).await.map_err(internal)? {
+            return Ok(());
+        }
+        let host: String = host.chars().take(64).collect();
+        Err(ApiError::new(ErrorKind::ResourceNotFound, format!("Host name {host} not found")))
     }
 }
 

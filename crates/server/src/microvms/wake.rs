@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use api::MicrovmId;
 use async_trait::async_trait;
 use engine::agent::{Agent, AgentError};
-use ingress::{Admission, Backend, ConnectError, Route, SessionError, Stream};
+use ingress::{Admission, Backend, ConnectError, DEFAULT_PORT, Route, SessionError, Stream};
 use lifecycle::microvms::{Input, State};
 
 use super::{Endpoint, Microvms, cell::Cell, read};
@@ -12,27 +13,15 @@ use super::{Endpoint, Microvms, cell::Cell, read};
 #[async_trait]
 impl Backend for Microvms {
     fn route(&self, host: &str) -> Option<Route> {
-        let (label, domain) = host.split_once('.')?;
-        if !self.domains.iter().any(|own| own == domain) {
-            return None;
-        }
-        let endpoint = *read(&self.endpoints).get(label)?;
+        let endpoint = host.split_once('.').filter(|(_, domain)| self.domains.iter().any(|own| own == domain));
         match endpoint {
-            Endpoint::Past(id) => {
-                let microvm = id.to_string();
-                Some(Route { microvm, application: true, shell: true, terminated: true, revocation: 0, public: None })
-            }
-            Endpoint::Live(id) => {
-                let record = self.cell(id)?.record();
-                let over = matches!(record.life.state, State::Terminating | State::Terminated);
-                Some(Route {
-                    microvm: id.to_string(),
-                    application: record.ingress.application,
-                    shell: record.ingress.shell,
-                    terminated: over,
-                    revocation: record.revocation,
-                    public: record.public_port.filter(|_| self.shared.config.file.endpoint.public),
-                })
+            Some((label, _)) => match *read(&self.endpoints).get(label)? {
+                Endpoint::Past(id) => Some(past(id, DEFAULT_PORT)),
+                Endpoint::Live(id) => self.live_route(id, DEFAULT_PORT),
+            },
+            None => {
+                let name = self.shared.names.find(host)?;
+                self.live_route(name.microvm, name.port).or_else(|| Some(past(name.microvm, name.port)))
             }
         }
     }
@@ -73,7 +62,27 @@ impl Backend for Microvms {
     }
 }
 
+/// Of a microVM that is over: it opens nothing, whoever asks.
+fn past(id: MicrovmId, default_port: u16) -> Route {
+    let microvm = id.to_string();
+    Route { microvm, application: true, shell: true, terminated: true, revocation: 0, public: None, default_port }
+}
+
 impl Microvms {
+    fn live_route(&self, id: MicrovmId, default_port: u16) -> Option<Route> {
+        let record = self.cell(id)?.record();
+        let over = matches!(record.life.state, State::Terminating | State::Terminated);
+        Some(Route {
+            microvm: id.to_string(),
+            application: record.ingress.application,
+            shell: record.ingress.shell,
+            terminated: over,
+            revocation: record.revocation,
+            public: record.public_port.filter(|_| self.shared.config.file.endpoint.public),
+            default_port,
+        })
+    }
+
     /// Asks the guest for something, within the server's bound for waking.
     async fn enter<T, F>(&self, microvm: &str, ask: impl Fn(Agent) -> F) -> Result<Result<T, AgentError>, ConnectError>
     where

@@ -9,7 +9,8 @@ use std::{
 use api::{sigv4::SignatureError, *};
 use async_trait::async_trait;
 use server::{
-    edge::{Caller, Credential, Endpoints, Identity, Keys, Link, Operations, User},
+    NameRecord,
+    edge::{Caller, Credential, Endpoints, Identity, Keys, Link, Operations, Target, User},
     keys::AccessKeys,
 };
 use tokio::sync::Semaphore;
@@ -157,6 +158,18 @@ impl Endpoints for Stub {
 
     async fn open_port(&self, _: &Caller, id: MicrovmId, _: NonZeroU16) -> Result<(), ApiError> {
         Err(ApiError::microvm_not_found(id))
+    }
+
+    async fn put_name(&self, _: &Caller, _: &str, target: Target) -> Result<Arc<NameRecord>, ApiError> {
+        Err(ApiError::microvm_not_found(target.microvm))
+    }
+
+    fn names(&self, _: &Caller) -> Vec<Arc<NameRecord>> {
+        Vec::new()
+    }
+
+    async fn delete_name(&self, _: &Caller, host: &str) -> Result<(), ApiError> {
+        Err(ApiError::validation(host))
     }
 
     async fn close_port(&self, _: &Caller, id: MicrovmId) -> Result<(), ApiError> {
