@@ -9,6 +9,7 @@ mod cli;
 mod clock;
 mod compat;
 mod connectors;
+mod endpoints;
 mod events;
 mod faults;
 mod keys;

@@ -66,6 +66,7 @@ fn only_the_owner_reads_what_is_private() {
         "s3",
         "logs",
         "images",
+        "names",
     ];
     for name in private {
         let path = server.data_dir.join(name);

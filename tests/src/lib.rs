@@ -145,7 +145,9 @@ impl Server {
             bail!("{}; the server said: {}", said.stderr, self.log());
         }
         let ours = |name: &str| {
-            ["AWS_", "HEARTH_INGRESS", "SSL_CERT_FILE", "CURL_CA_BUNDLE"].iter().any(|prefix| name.starts_with(prefix))
+            ["AWS_", "HEARTH_INGRESS", "HEARTH_PLAIN_HTTP", "SSL_CERT_FILE", "CURL_CA_BUNDLE"]
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
         };
         let pair = |text: &str| text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
         self.env = said.stdout.split('\0').filter_map(pair).filter(|(name, _)| ours(name)).collect();

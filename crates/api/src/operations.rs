@@ -4,7 +4,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     ApiError,
-    schema::{Member, bounds::Longest, connectors, inputs},
+    schema::{Member, bounds::Bounds, connectors, inputs},
     shapes as s,
     sigv4::percent,
     text::enumeration,
@@ -284,11 +284,11 @@ pub trait Input: Serialize + DeserializeOwned + Send {
         Ok(())
     }
 
-    /// The rules that depend on how long the server lets microVMs live. Clients do not know, and leave them to it.
+    /// The rules that depend on how long the server lets microVMs and tokens live. Clients do not know, and leave them to it.
     ///
     /// # Errors
     /// What the service answers.
-    fn check_longest(&self, _longest: Longest) -> Result<(), ApiError> {
+    fn check_bounds(&self, _bounds: Bounds) -> Result<(), ApiError> {
         Ok(())
     }
 }

@@ -5,27 +5,27 @@ use serde_json::{Map, Value};
 use crate::{
     ApiError, Input, Operation,
     operations::Labels,
-    schema::{Location, Member, Shape, bounds::Longest, check},
+    schema::{Location, Member, Shape, bounds::Bounds, check},
     sigv4::percent,
 };
 
 /// Reads and validates a request.
 ///
-/// `labels` come from [`Operation::find`], `raw_query` is the part after `?` as sent, `longest` is the server's.
+/// `labels` come from [`Operation::find`], `raw_query` is the part after `?` as sent, `bounds` are the server's.
 ///
 /// # Errors
-/// What the service answers: see [`check::check`], [`Input::check`] and [`Input::check_longest`].
-pub fn decode<I: Input>(longest: Longest, labels: Labels, raw_query: &str, body: &[u8]) -> Result<I, ApiError> {
+/// What the service answers: see [`check::check`], [`Input::check`] and [`Input::check_bounds`].
+pub fn decode<I: Input>(bounds: Bounds, labels: Labels, raw_query: &str, body: &[u8]) -> Result<I, ApiError> {
     let members = I::OPERATION.route().members;
     let mut request = read_body(members, body)?;
     // What travels elsewhere cannot be smuggled in by the body.
     request.retain(|name, _| members.iter().any(|member| member.name == name && member.location == Location::Body));
     read_query(members, raw_query, &mut request)?;
     request.extend(labels.into_iter().map(|(name, value)| (name.to_owned(), Value::String(value))));
-    check::check(members, &mut request, longest)?;
+    check::check(members, &mut request, bounds.life)?;
     let input: I = serde_json::from_value(Value::Object(request)).map_err(|_| ApiError::unparseable())?;
     input.check()?;
-    input.check_longest(longest)?;
+    input.check_bounds(bounds)?;
     Ok(input)
 }
 
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
     use crate::{
         BaseImageVersion, CreateMicrovmAuthTokenInput, CreateMicrovmImageInput, GetMicrovmImageVersionInput,
-        ListMicrovmsInput, PortSpecification, RunMicrovmInput,
+        ListMicrovmsInput, PortSpecification, RunMicrovmInput, schema::bounds::Longest,
     };
 
     const IMAGE: &str = "arn:aws:lambda:us-east-1:111122223333:microvm-image:demo";
@@ -118,7 +118,7 @@ mod tests {
     const CONNECTOR: &str = "arn:aws:lambda:us-east-1:aws:network-connector:aws-network-connector:";
 
     fn read<I: Input>(body: &Value) -> Result<I, ApiError> {
-        decode(Longest::default(), Vec::new(), "", body.to_string().as_bytes())
+        decode(Bounds::default(), Vec::new(), "", body.to_string().as_bytes())
     }
 
     fn words<I: Input>(body: &Value) -> String {
@@ -227,8 +227,10 @@ mod tests {
     #[test]
     fn a_server_may_allow_longer_lives() {
         let idle = |seconds: u32| json!({"maxIdleDurationSeconds": seconds, "suspendedDurationSeconds": 0, "autoResumeEnabled": true});
-        let within =
-            |longest, body: &Value| decode::<RunMicrovmInput>(longest, Vec::new(), "", body.to_string().as_bytes());
+        let within = |life, body: &Value| {
+            let bounds = Bounds { life, ..Bounds::default() };
+            decode::<RunMicrovmInput>(bounds, Vec::new(), "", body.to_string().as_bytes())
+        };
         for longest in [86_400, 28_800] {
             for (name, at, right, wrong) in [
                 ("maximumDurationInSeconds", "maximumDurationInSeconds", json!(longest), json!(longest + 1)),
@@ -287,12 +289,12 @@ mod tests {
             assert_eq!(read::<RunMicrovmInput>(&body).unwrap_err(), ApiError::unparseable(), "{body}");
         }
         assert_eq!(
-            decode::<RunMicrovmInput>(Longest::default(), Vec::new(), "", b"{\"a\":").unwrap_err(),
+            decode::<RunMicrovmInput>(Bounds::default(), Vec::new(), "", b"{\"a\":").unwrap_err(),
             ApiError::unparseable()
         );
         let deep = format!("{{\"x\":{}", "[".repeat(100_000));
         assert_eq!(
-            decode::<RunMicrovmInput>(Longest::default(), Vec::new(), "", deep.as_bytes()).unwrap_err(),
+            decode::<RunMicrovmInput>(Bounds::default(), Vec::new(), "", deep.as_bytes()).unwrap_err(),
             ApiError::unparseable()
         );
     }
@@ -389,11 +391,13 @@ mod tests {
             words::<RunMicrovmInput>(&run("ingressNetworkConnectors", all))
                 .starts_with("ALL_INGRESS cannot be combined")
         );
-        let token = |minutes: u32, ports: Value| {
+        let within = |token_minutes, minutes: u32, ports: Value| {
             let labels = vec![("microvmIdentifier", "microvm-11111111-2222-3333-4444-555555555555".to_owned())];
             let body = json!({"expirationInMinutes": minutes, "allowedPorts": ports, "microvmIdentifier": "smuggled"});
-            decode::<CreateMicrovmAuthTokenInput>(Longest::default(), labels, "", body.to_string().as_bytes())
+            let bounds = Bounds { token_minutes, ..Bounds::default() };
+            decode::<CreateMicrovmAuthTokenInput>(bounds, labels, "", body.to_string().as_bytes())
         };
+        let token = |minutes, ports| within(Bounds::default().token_minutes, minutes, ports);
         let input =
             token(60, json!([{"port": 8080}, {"allPorts": {}}, {"range": {"startPort": 1, "endPort": 1}}])).unwrap();
         assert_eq!(input.allowed_ports[0], PortSpecification::Port(8080));
@@ -401,13 +405,16 @@ mod tests {
         let message =
             |result: Result<CreateMicrovmAuthTokenInput, ApiError>| result.unwrap_err().message().unwrap().to_owned();
         assert_eq!(message(token(61, json!([{"port": 1}]))), "ExpirationMinutes 61 exceeded max allowed of 60.");
+        within(1440, 1440, json!([{"port": 1}])).unwrap();
+        let longer = within(1440, 1441, json!([{"port": 1}]));
+        assert_eq!(message(longer), "ExpirationMinutes 1441 exceeded max allowed of 1440.");
         assert!(message(token(1, json!([]))).contains("allowedPorts"));
         assert!(message(token(1, json!([{"range": {"startPort": 2, "endPort": 1}}]))).contains("must not be greater"));
     }
 
     #[test]
     fn queries_are_typed_and_bounded() {
-        let read = |query: &str| decode::<ListMicrovmsInput>(Longest::default(), Vec::new(), query, b"ignored");
+        let read = |query: &str| decode::<ListMicrovmsInput>(Bounds::default(), Vec::new(), query, b"ignored");
         let input = read("maxResults=50&nextToken=a%3D%3D&other=1").unwrap();
         assert_eq!((input.max_results, input.next_token.as_deref()), (Some(50), Some("a==")));
         assert!(read("maxResults=51").unwrap_err().message().unwrap().contains("less than or equal to 50"));
@@ -419,7 +426,7 @@ mod tests {
     fn ill_formed_ids_are_not_found() {
         let find = |image: &str, version: &str| {
             let labels = vec![("imageIdentifier", image.to_owned()), ("imageVersion", version.to_owned())];
-            decode::<GetMicrovmImageVersionInput>(Longest::default(), labels, "", b"")
+            decode::<GetMicrovmImageVersionInput>(Bounds::default(), labels, "", b"")
         };
         find(IMAGE, "1.0").unwrap();
         assert_eq!(find(IMAGE, "1").unwrap_err(), ApiError::version_not_found(IMAGE, "1"));
@@ -436,7 +443,7 @@ mod tests {
         };
         let encoded = encode(&input).unwrap();
         assert!(encoded.body.is_empty());
-        assert_eq!(decode::<ListMicrovmsInput>(Longest::default(), Vec::new(), &encoded.query, b"").unwrap(), input);
+        assert_eq!(decode::<ListMicrovmsInput>(Bounds::default(), Vec::new(), &encoded.query, b"").unwrap(), input);
         let input = GetMicrovmImageVersionInput {
             image_identifier: IMAGE.parse().unwrap(),
             image_version: "3.0".parse().unwrap(),
@@ -444,10 +451,10 @@ mod tests {
         let encoded = encode(&input).unwrap();
         let (operation, labels) = Operation::find("GET", &encoded.path).unwrap();
         assert_eq!(operation, Operation::GetMicrovmImageVersion);
-        assert_eq!(decode::<GetMicrovmImageVersionInput>(Longest::default(), labels, "", b"").unwrap(), input);
+        assert_eq!(decode::<GetMicrovmImageVersionInput>(Bounds::default(), labels, "", b"").unwrap(), input);
         let input: CreateMicrovmImageInput = read(&create("environmentVariables", json!({"A": "b"}))).unwrap();
         assert_eq!(
-            decode::<CreateMicrovmImageInput>(Longest::default(), Vec::new(), "", &encode(&input).unwrap().body)
+            decode::<CreateMicrovmImageInput>(Bounds::default(), Vec::new(), "", &encode(&input).unwrap().body)
                 .unwrap(),
             input
         );

@@ -3,7 +3,7 @@
 use crate::{
     ApiError, ErrorKind, Input, Operation,
     arns::{ConnectorArn, Direction, ManagedConnector},
-    schema::bounds::{self, Longest},
+    schema::bounds::{self, Bounds},
     shapes::{
         CreateMicrovmAuthTokenInput, CreateMicrovmAuthTokenOutput, CreateMicrovmImageInput, CreateMicrovmImageOutput,
         CreateMicrovmShellAuthTokenInput, CreateMicrovmShellAuthTokenOutput, CreateNetworkConnectorInput,
@@ -104,12 +104,12 @@ impl Input for RunMicrovmInput {
         Ok(())
     }
 
-    fn check_longest(&self, longest: Longest) -> Result<(), ApiError> {
-        self.idle_policy.as_ref().map_or(Ok(()), |policy| check_idle_policy(policy, longest))
+    fn check_bounds(&self, bounds: Bounds) -> Result<(), ApiError> {
+        self.idle_policy.as_ref().map_or(Ok(()), |policy| check_idle_policy(policy, bounds))
     }
 }
 
-fn check_idle_policy(policy: &IdlePolicy, longest: Longest) -> Result<(), ApiError> {
+fn check_idle_policy(policy: &IdlePolicy, Bounds { life: longest, .. }: Bounds) -> Result<(), ApiError> {
     if policy.max_idle_duration_seconds <= longest.get() {
         return Ok(());
     }
@@ -136,7 +136,6 @@ impl Input for CreateMicrovmAuthTokenInput {
     type Output = CreateMicrovmAuthTokenOutput;
 
     fn check(&self) -> Result<(), ApiError> {
-        check_expiration(self.expiration_in_minutes)?;
         for port in &self.allowed_ports {
             if let PortSpecification::Range(range) = port
                 && range.start_port > range.end_port
@@ -149,22 +148,25 @@ impl Input for CreateMicrovmAuthTokenInput {
         }
         Ok(())
     }
+
+    fn check_bounds(&self, bounds: Bounds) -> Result<(), ApiError> {
+        check_expiration(self.expiration_in_minutes, bounds)
+    }
 }
 
 impl Input for CreateMicrovmShellAuthTokenInput {
     const OPERATION: Operation = Operation::CreateMicrovmShellAuthToken;
     type Output = CreateMicrovmShellAuthTokenOutput;
 
-    fn check(&self) -> Result<(), ApiError> {
-        check_expiration(self.expiration_in_minutes)
+    fn check_bounds(&self, bounds: Bounds) -> Result<(), ApiError> {
+        check_expiration(self.expiration_in_minutes, bounds)
     }
 }
 
-fn check_expiration(minutes: u32) -> Result<(), ApiError> {
-    if minutes <= bounds::TOKEN_MINUTES {
+fn check_expiration(minutes: u32, Bounds { token_minutes: max, .. }: Bounds) -> Result<(), ApiError> {
+    if minutes <= max {
         return Ok(());
     }
-    let max = bounds::TOKEN_MINUTES;
     Err(ApiError::validation(format!("ExpirationMinutes {minutes} exceeded max allowed of {max}.")))
 }
 

@@ -35,6 +35,12 @@ pub enum Command {
     Ls(verbs::ls::Ls),
     /// Send a request to a microVM's endpoint
     Curl(verbs::curl::Curl),
+    /// Lead host names of your own to microVMs
+    Names(verbs::names::Names),
+    /// Open a microVM in a browser
+    Open(verbs::open::Open),
+    /// Let anybody reach a port of a microVM, or nobody any more
+    Public(verbs::public::Public),
     /// Open a shell in a microVM
     Shell(verbs::shell::Shell),
     /// Run a program in a microVM
@@ -53,6 +59,8 @@ pub enum Command {
     Events(verbs::events::Events),
     /// Manage access keys: who may call the API, and what they may do
     Keys(verbs::keys::Keys),
+    /// Revoke the tokens of a microVM
+    Tokens(verbs::tokens::Tokens),
     /// Measure this server: start, requests, suspend and wake of microVMs of one image
     Bench(verbs::bench::Bench),
 }
@@ -71,6 +79,9 @@ impl Command {
                 Command::Run(verb) => verb.run().await,
                 Command::Ls(verb) => verb.run().await,
                 Command::Curl(verb) => verb.run().await,
+                Command::Names(verb) => verb.run().await,
+                Command::Open(verb) => verb.run().await,
+                Command::Public(verb) => verb.run().await,
                 Command::Shell(verb) => verb.run().await,
                 Command::Exec(verb) => verb.run().await,
                 Command::Cp(verb) => verb.run().await,
@@ -80,6 +91,7 @@ impl Command {
                 Command::Logs(verb) => verb.run().await,
                 Command::Events(verb) => verb.run().await,
                 Command::Keys(verb) => verb.run().await,
+                Command::Tokens(verb) => verb.run().await,
                 Command::Bench(verb) => verb.run().await,
             }
         })
@@ -136,6 +148,14 @@ mod tests {
             "hearth events -f hello -n 5 --json",
             "hearth build . --name hello",
             "hearth bench hello --repeat 3 --json",
+            "hearth names add app.test abc --port 3000 --certificate c.pem --key k.pem",
+            "hearth names list --json",
+            "hearth names remove app.test",
+            "hearth open abc --port 3000 --minutes 5 --print",
+            "hearth public abc",
+            "hearth public abc --port 80",
+            "hearth public abc --off",
+            "hearth tokens revoke a b",
             "hearth keys create --user ci --account 222222222222 --policy - --json",
             "hearth keys list --json",
             "hearth keys disable A B",

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
-    header::{CONTENT_TYPE, RETRY_AFTER},
+    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 
@@ -43,6 +43,16 @@ pub(crate) enum Refusal {
     TooManySessions,
     /// A request too many, at a time or in a second (spec 6.9).
     TooManyRequests,
+    /// A request that a cookie alone would let in, made by another site.
+    ForeignOrigin,
+    /// A browser's link that was used or has expired, or never was one.
+    LinkOver,
+    /// One over plain HTTP.
+    LinkWithoutTls,
+    /// One that is not opened but looked at: it is not used up by that.
+    LinkMethod,
+    /// One that a browser fetches before its user asks for it: it will come again.
+    LinkAhead,
 }
 
 impl Refusal {
@@ -72,6 +82,21 @@ impl Refusal {
             Refusal::TooManyRequests => {
                 (StatusCode::TOO_MANY_REQUESTS, "Too many requests of this microVM", Some("TOO_MANY_REQUESTS"))
             }
+            Refusal::ForeignOrigin => {
+                (StatusCode::FORBIDDEN, "The Origin of this request is not this endpoint", Some("ORIGIN_DENIED"))
+            }
+            Refusal::LinkOver => (
+                StatusCode::FORBIDDEN,
+                "This link has been used or has expired: make a new one with hearth open",
+                Some("LINK_OVER"),
+            ),
+            Refusal::LinkWithoutTls => (
+                StatusCode::FORBIDDEN,
+                "This link works over https only, because its cookie does: open it at the TLS endpoint",
+                Some("LINK_WITHOUT_TLS"),
+            ),
+            Refusal::LinkMethod => (StatusCode::METHOD_NOT_ALLOWED, "", Some("LINK_METHOD")),
+            Refusal::LinkAhead => (StatusCode::SERVICE_UNAVAILABLE, "", Some("LINK_AHEAD")),
         }
     }
 
@@ -87,6 +112,9 @@ impl Refusal {
         }
         if status == StatusCode::TOO_MANY_REQUESTS {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
         }
         if let Some(code) = code {
             response.headers_mut().insert(PROXY_ERROR, HeaderValue::from_static(code));

@@ -116,6 +116,11 @@ impl LocalCa {
         &self.path
     }
 
+    /// The CA's certificate.
+    pub(crate) fn certificate(&self) -> CertificateDer<'static> {
+        self.certificate.clone()
+    }
+
     /// Issues a server certificate for these DNS names (a wildcard as `*.example.test`), good for a year from now.
     pub fn issue(&self, names: &[String]) -> Result<Issued, CaError> {
         let listed = names.join(", ");

@@ -26,7 +26,8 @@ pub enum FileError {
 }
 
 impl FileError {
-    pub(crate) fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+    /// What failed there, and why.
+    pub fn io(verb: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
         move |source| FileError::Io { verb, path: path.to_owned(), source }
     }
 }

@@ -33,6 +33,7 @@ pub(crate) async fn forward(
     let (mut parts, body) = request.into_parts();
     let http2 = exchange.force_h2;
     headers::towards_application(&mut parts.headers, parts.version, http2, &exchange.host, &exchange.id);
+    exchange.manner.towards_application(&mut parts.headers, &exchange.host);
     let body = Metered::new(body, exchange.meter.clone(), Way::Received).map_err(BoxError::from).boxed_unsync();
     let mut outbound = Request::new(body);
     *outbound.method_mut() = parts.method;
@@ -123,6 +124,7 @@ pub(crate) fn towards_client(
 ) -> Response<Body> {
     let (mut parts, body) = response.into_parts();
     headers::towards_client(&mut parts.headers);
+    exchange.manner.towards_client(&mut parts.headers);
     let body = Metered::new(body, exchange.meter.clone(), Way::Sent).map_err(BoxError::from).boxed_unsync();
     let mut response = Response::new(Held::new(body, held));
     // A new head: the version is the client connection's own affair, and a bare 101 is for `websocket` alone.

@@ -14,6 +14,8 @@ use crate::{
 /// A key seals for this long. 90 days at the minting limit of 50 a second is 2^28.5 random IVs, well below the 2^32 that
 /// NIST SP 800-38D allows one key.
 const ROTATE_AFTER_SECONDS: u64 = 90 * 24 * 3600;
+/// So long a key that has been replaced opens what it sealed: no token lives longer (`endpoint.token_minutes`).
+const KEEP_SECONDS: u64 = 366 * 24 * 3600;
 
 /// Why the keyring could not be used. Never says what is in it.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,15 @@ struct Key {
     secret: String,
 }
 
+impl Keyring {
+    /// Leaves out the keys whose last token has expired: each sealed until the one before it in the list was made.
+    fn forget(&mut self, now: u64) {
+        let kept = self.keys.windows(2).take_while(|pair| now.saturating_sub(pair[0].created_at) <= KEEP_SECONDS);
+        let kept = kept.count() + 1;
+        self.keys.truncate(kept);
+    }
+}
+
 impl Key {
     fn generate(now: u64) -> Self {
         let mut secret = [0u8; 32];
@@ -48,8 +59,8 @@ impl Key {
 }
 
 impl TokenKeys {
-    /// Reads the keyring, or makes one (mode 0600) where there is none. A key older than 90 days is replaced and stays one
-    /// more period to open what it sealed. Blocks on small files: call it at start.
+    /// Reads the keyring, or makes one (mode 0600) where there is none. A key older than 90 days is replaced and stays
+    /// another year to open what it sealed. Blocks on small files: call it at start.
     pub fn load_or_create(path: &Path) -> Result<Self, KeyringError> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         load_at(path, now)
@@ -64,7 +75,7 @@ fn load_at(path: &Path, now: u64) -> Result<TokenKeys, KeyringError> {
     };
     if ring.keys.first().is_none_or(|newest| now.saturating_sub(newest.created_at) > ROTATE_AFTER_SECONDS) {
         ring.keys.insert(0, Key::generate(now));
-        ring.keys.truncate(2);
+        ring.forget(now);
         let text = serde_json::to_vec_pretty(&ring).map_err(|_| content())?;
         files::write_whole(path, &text, 0o600)?;
         tracing::info!(path = %path.display(), kid = ring.keys[0].kid, "token key created");
@@ -88,7 +99,7 @@ mod tests {
     use crate::token::{Claims, Kind, TokenError};
 
     fn claims() -> Claims {
-        Claims { microvm: "m".to_owned(), kind: Kind::Shell, ports: vec![], expires_at: u64::MAX }
+        Claims { microvm: "m".to_owned(), kind: Kind::Shell, ports: vec![], expires_at: u64::MAX, revocation: 0 }
     }
 
     #[test]
@@ -104,8 +115,13 @@ mod tests {
         assert_eq!(later.open(token.expose(), 1).unwrap(), claims(), "the old key still opens");
         let newer = later.mint(&claims());
         assert_eq!(again.open(newer.expose(), 1), Err(TokenError::UnknownKey), "a new key seals");
-        let last = load_at(&path, 1002 + 2 * ROTATE_AFTER_SECONDS).unwrap();
+        for n in 2..=5 {
+            let year = load_at(&path, 1000 + n * (1 + ROTATE_AFTER_SECONDS)).unwrap();
+            assert_eq!(year.open(token.expose(), 1).unwrap(), claims(), "as long as a token may live");
+        }
+        let last = load_at(&path, 1000 + 6 * (1 + ROTATE_AFTER_SECONDS)).unwrap();
         assert_eq!(last.open(token.expose(), 1), Err(TokenError::UnknownKey), "the oldest key is gone");
+        assert_eq!(last.open(newer.expose(), 1).unwrap(), claims(), "and the next one is not");
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! The data plane in front of every microVM (spec sections 6 and 7).
 //!
-//! One TLS listener. A request's life is six steps, all in `request.rs`: identify, authorize, wake, connect, forward, record.
+//! One TLS listener, and perhaps a plain one beside it. A request's life is six steps, all in `request.rs`: identify, authorize, wake, connect, forward, record.
 //! Tokens are [`token`], certificates [`ca`] and [`tls`]. What the control plane knows comes through [`Backend`]; nothing
 //! here remembers anything about a microVM between two requests. Shells and programs (spec 8) are `session.rs`.
 //!
 //! A request goes to the application on the connection that the same client's last request has left, if it comes at once,
 //! and on a new one otherwise: [`kept`] says why not on any other.
 
+mod access;
 mod answers;
+mod browser;
 pub mod ca;
+mod cookie;
 pub mod files;
 mod forward;
 mod headers;
@@ -16,12 +19,16 @@ mod inbound;
 mod kept;
 mod keys;
 mod linger;
+mod manner;
+mod names;
+mod plain;
 mod record;
 mod request;
 mod seats;
 mod serve;
 mod session;
 mod share;
+mod tickets;
 pub mod tls;
 pub mod token;
 mod upstream;
@@ -33,11 +40,15 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use crate::{
+    browser::{OPEN_PATH, TICKET_PARAMETER},
     ca::LocalCa,
     files::FileError,
     keys::KeyringError,
+    manner::Extras,
+    names::{Certificates, Checked, NameError},
     serve::Ingress,
     share::{Allowance, Share},
+    tickets::{TICKET_LIFE, Tickets, TooManyTickets},
     tls::TlsSettings,
     token::{Claims, Kind, PortRange, Token, TokenError, TokenKeys},
 };
@@ -60,6 +71,10 @@ pub trait Backend: Send + Sync + 'static {
     /// Authenticated application bytes moved, or an authorized request began or ended: the idle clock restarts (spec 5.3).
     /// Called at most about once a second for each request, and at its begin and end. Must not block.
     fn activity(&self, microvm: &str);
+
+    /// Returns once a new request would not be let in like that any more; never, when that cannot be. WebSockets and sessions
+    /// are ended then.
+    async fn withdrawn(&self, microvm: &str, admission: Admission);
 }
 
 /// Where an endpoint host leads.
@@ -77,6 +92,30 @@ pub struct Route {
     pub terminated: bool,
     /// What it may carry, the same for all routes to one microVM.
     pub share: Arc<Share>,
+    /// Tokens whose [`Claims::revocation`] is smaller open nothing any more.
+    pub revocation: u64,
+    /// The port that anybody may reach without a token, if that is permitted.
+    pub public: Option<u16>,
+    /// The port of a request with a token that names none; 8080 but for custom host names.
+    pub default_port: u16,
+}
+
+/// [`Route::default_port`] of an endpoint's own name (spec 6.2).
+pub const DEFAULT_PORT: u16 = 8080;
+
+/// What let a request in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// A token, with its [`Claims::revocation`].
+    Token {
+        /// As the token says.
+        revocation: u64,
+    },
+    /// Nothing: the port is public.
+    Public {
+        /// Which.
+        port: u16,
+    },
 }
 
 /// Why there is no connection to the application. All become 502 (spec 6.6).

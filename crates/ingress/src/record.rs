@@ -18,7 +18,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use crate::{Backend, Route, answers::Refusal, share::Share};
+use crate::{Admission, Backend, Route, answers::Refusal, share::Share};
 
 /// The backend hears of one request at most this often.
 const THROTTLE: Duration = Duration::from_secs(1);
@@ -76,6 +76,11 @@ impl Meter {
     /// The status that the client gets.
     pub(crate) fn answered(&self, status: http::StatusCode) {
         self.status.store(status.as_u16(), Relaxed);
+    }
+
+    /// Returns once what let the request in does so no more.
+    pub(crate) async fn withdrawn(&self, admission: Admission) {
+        self.backend.withdrawn(&self.microvm, admission).await;
     }
 
     /// Takes note of bytes; for how long no more should move.

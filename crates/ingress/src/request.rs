@@ -2,18 +2,20 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header::HOST, uri::Authority};
+use http::{HeaderMap, HeaderValue, Request, Response, header::HOST, uri::Authority};
 use hyper::body::Incoming;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
-    Backend, Limits, Route, Stream,
+    Admission, Backend, Extras, Limits, Route, Stream, access,
     answers::{Body, Refusal},
+    browser,
     forward::{self, Held},
     headers,
     inbound::Inbound,
     kept::{Door, Doors},
+    manner::Manner,
     record::Meter,
     serve::InFlight,
     session::{self, Places},
@@ -22,8 +24,6 @@ use crate::{
     websocket::{self, Offer},
 };
 
-const DEFAULT_PORT: u16 = 8080;
-
 /// What all requests share.
 pub(crate) struct Proxy {
     pub(crate) tokens: Arc<TokenKeys>,
@@ -31,6 +31,7 @@ pub(crate) struct Proxy {
     pub(crate) limits: Limits,
     /// The ports that requests and kept connections are for.
     pub(crate) doors: Arc<Doors>,
+    pub(crate) extras: Arc<Extras>,
     /// Owns every task of this listener.
     pub(crate) tasks: TaskTracker,
     /// Ends them all at once.
@@ -49,12 +50,13 @@ struct Target {
 
 /// What the token and the request allow: step two's result.
 #[derive(Debug, PartialEq, Eq)]
-struct Pass {
-    port: u16,
+pub(crate) struct Pass {
+    pub(crate) port: u16,
     /// Not the application but a shell or a program beside it; the port then means nothing.
-    session: Option<session::Kind>,
+    pub(crate) session: Option<session::Kind>,
     /// The client speaks of the platform's subprotocols and gets one back.
-    marker: bool,
+    pub(crate) marker: bool,
+    pub(crate) admission: Admission,
 }
 
 /// An authorized request on its way through the last steps.
@@ -63,6 +65,8 @@ pub(crate) struct Exchange {
     pub(crate) host: HeaderValue,
     pub(crate) force_h2: bool,
     pub(crate) marker: bool,
+    pub(crate) admission: Admission,
+    pub(crate) manner: Manner,
     pub(crate) limits: Limits,
     pub(crate) meter: Arc<Meter>,
     pub(crate) in_flight: Arc<InFlight>,
@@ -121,21 +125,26 @@ impl Proxy {
         request: Request<Inbound>,
     ) -> Result<Response<Body>, Refusal> {
         let target = self.identify(in_flight.sni(), &request);
-        let (route, pass) = self.authorize(target.route, &request)?;
+        if let Some(answer) = browser::open(self, target.route.as_ref(), in_flight.tls(), &request) {
+            return Ok(answer);
+        }
+        let (route, pass) = self.authorize(in_flight.tls(), &target, &request)?;
         let exchange = Exchange {
             id: id.clone(),
-            host: target.host,
+            host: target.host.clone(),
             force_h2: flag(request.headers(), headers::FORCE_H2),
             marker: pass.marker,
+            admission: pass.admission,
+            manner: self.extras.manner(in_flight.peer(), in_flight.tls()),
             limits: self.limits,
-            meter: self.record(&route, &pass, id)?,
+            meter: self.record(route, &pass, id)?,
             in_flight: in_flight.clone(),
             tasks: self.tasks.clone(),
         };
         let response = if let Some(kind) = pass.session {
             session::serve(self, &exchange, &route.microvm, kind, request).await?
         } else {
-            let reach = Reach { proxy: self, route: &route, port: pass.port };
+            let reach = Reach { proxy: self, route, port: pass.port };
             if websocket::is_websocket(&request) {
                 websocket::bridge(self, &exchange, request, reach.connect().await?).await?
             } else {
@@ -165,27 +174,33 @@ impl Proxy {
     }
 
     /// 2. The token first: who has none that fits learns nothing else. Then the port.
-    fn authorize<B>(&self, route: Option<Route>, request: &Request<B>) -> Result<(Route, Pass), Refusal> {
+    fn authorize<'a, B>(
+        &self,
+        tls: bool,
+        target: &'a Target,
+        request: &Request<B>,
+    ) -> Result<(&'a Route, Pass), Refusal> {
         let offer = if websocket::is_websocket(request) { Offer::read(request.headers()) } else { Offer::default() };
+        let route = target.route.as_ref();
+        if let Some(pass) = access::otherwise(self, route, tls, &target.host, &offer, request) {
+            return Ok((route.ok_or(Refusal::AuthenticationFailed)?, pass?));
+        }
         let claims = self.claims(request.headers(), &offer)?;
-        let route = route.filter(|route| route.microvm == claims.microvm).ok_or(Refusal::AuthenticationFailed)?;
+        let fits = |route: &&Route| route.microvm == claims.microvm && claims.revocation >= route.revocation;
+        let route = route.filter(fits).ok_or(Refusal::AuthenticationFailed)?;
+        let admission = Admission::Token { revocation: claims.revocation };
         match claims.kind {
             Kind::Auth if route.application => {}
             Kind::Auth => return Err(Refusal::PortDenied),
-            Kind::Shell if route.shell => return session_pass(route, &offer, request),
+            Kind::Shell if route.shell => return session_pass(route, &offer, admission, request),
             Kind::Shell => return Err(Refusal::AuthenticationFailed),
         }
-        let port = port(request.headers(), &offer)?;
+        let port = port(request.headers(), &offer, route.default_port)?;
         if !claims.allows(port) {
             return Err(Refusal::PortDenied);
         }
-        if request.method() == Method::CONNECT && !websocket::is_websocket(request) {
-            return Err(Refusal::Unsupported);
-        }
-        if route.terminated {
-            return Err(Refusal::MicrovmConnectFailed);
-        }
-        Ok((route, Pass { port, session: None, marker: offer.marker }))
+        access::served(route, request)?;
+        Ok((route, Pass { port, session: None, marker: offer.marker, admission }))
     }
 
     /// What an unexpired token of this installation says. One that cannot be opened is no authentication at all; one that
@@ -216,13 +231,18 @@ impl Proxy {
 }
 
 /// What a shell token opens: WebSockets of its own paths and nothing else. A port neither helps nor hurts (spec 8).
-fn session_pass<B>(route: Route, offer: &Offer<'_>, request: &Request<B>) -> Result<(Route, Pass), Refusal> {
+fn session_pass<'a, B>(
+    route: &'a Route,
+    offer: &Offer<'_>,
+    admission: Admission,
+    request: &Request<B>,
+) -> Result<(&'a Route, Pass), Refusal> {
     let kind = session::Kind::of(request.uri().path()).filter(|_| websocket::is_websocket(request));
     let kind = kind.ok_or(Refusal::BadGateway)?;
     if route.terminated {
         return Err(Refusal::MicrovmConnectFailed);
     }
-    Ok((route, Pass { port: session::SHELL_PORT, session: Some(kind), marker: offer.marker }))
+    Ok((route, Pass { port: session::SHELL_PORT, session: Some(kind), marker: offer.marker, admission }))
 }
 
 /// `Host` without port and final dot, lower case.
@@ -235,13 +255,13 @@ fn endpoint_name(host: &HeaderValue) -> Option<String> {
     Some(name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase())
 }
 
-/// Header, then subprotocol, then 8080 (spec 6.2).
-fn port(headers: &HeaderMap, offer: &Offer<'_>) -> Result<u16, Refusal> {
+/// Header, then subprotocol, then `default`: 8080 (spec 6.2).
+pub(crate) fn port(headers: &HeaderMap, offer: &Offer<'_>, default: u16) -> Result<u16, Refusal> {
     let mut sent = headers.get_all(headers::PORT).iter();
     let text = match (sent.next(), sent.next(), &offer.ports[..]) {
         (Some(port), None, _) => port.to_str().map_err(|_| Refusal::MalformedPort)?,
         (None, _, [port]) => port,
-        (None, _, []) => return Ok(DEFAULT_PORT),
+        (None, _, []) => return Ok(default),
         _ => return Err(Refusal::MalformedPort),
     };
     let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -273,6 +293,7 @@ mod tests {
 
     #[test]
     fn ports() {
+        use crate::DEFAULT_PORT;
         let sent = |values: &[&'static str]| {
             values.iter().map(|v| (headers::PORT.parse().unwrap(), HeaderValue::from_static(v))).collect::<HeaderMap>()
         };
@@ -291,7 +312,7 @@ mod tests {
             (&[], &["80", "81"], Err(())),
             (&[], &["x"], Err(())),
         ] {
-            let actual = port(&sent(header), &offered(protocol));
+            let actual = port(&sent(header), &offered(protocol), DEFAULT_PORT);
             assert_eq!(actual, expected.map_err(|()| Refusal::MalformedPort), "{header:?} {protocol:?}");
         }
     }

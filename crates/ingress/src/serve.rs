@@ -17,6 +17,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
     time::timeout,
@@ -25,9 +26,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    Backend, Limits,
+    Backend, Extras, Limits,
     kept::Kept,
     linger::Lingering,
+    plain,
     request::Proxy,
     seats::{Seat, Seats},
     session::Places,
@@ -52,17 +54,30 @@ pub struct Ingress {
     tokens: Arc<TokenKeys>,
     backend: Arc<dyn Backend>,
     limits: Limits,
+    extras: Extras,
+    plain: Option<TcpListener>,
 }
 
 impl Ingress {
     /// With the default limits.
     pub fn new(tls: Arc<ServerConfig>, tokens: Arc<TokenKeys>, backend: Arc<dyn Backend>) -> Self {
-        Ingress { tls, tokens, backend, limits: Limits::default() }
+        Ingress { tls, tokens, backend, limits: Limits::default(), extras: Extras::default(), plain: None }
     }
 
     /// With other limits.
     pub fn with_limits(self, limits: Limits) -> Self {
         Ingress { limits, ..self }
+    }
+
+    /// With more than AWS has.
+    pub fn with_extras(self, extras: Extras) -> Self {
+        Ingress { extras, ..self }
+    }
+
+    /// Serves the same without TLS on that listener too: HTTP/1.1, and HTTP/2 by prior knowledge. Its connections are bounded
+    /// by themselves, by [`Limits::connections`].
+    pub fn with_plain(self, listener: Option<TcpListener>) -> Self {
+        Ingress { plain: listener, ..self }
     }
 
     /// Serves until `shutdown` is ready, then accepts no more, lets requests in flight finish within [`Limits::drain`], ends
@@ -73,6 +88,7 @@ impl Ingress {
             tokens: self.tokens,
             backend: self.backend,
             limits: self.limits,
+            extras: Arc::new(self.extras),
             tasks: TaskTracker::new(),
             abort: CancellationToken::new(),
             places: Places::default(),
@@ -80,13 +96,15 @@ impl Ingress {
         });
         let acceptor = TlsAcceptor::from(self.tls);
         let seats = Seats::new(self.limits.connections);
+        let plain = self.plain.map(|listener| (listener, Seats::new(self.limits.connections)));
         let mut shutdown = pin!(shutdown);
         loop {
-            let (tcp, peer, seat) = tokio::select! {
-                accepted = accept(&listener, &seats) => accepted,
+            let ((tcp, peer, seat), acceptor) = tokio::select! {
+                accepted = accept(&listener, &seats) => (accepted, Some(acceptor.clone())),
+                accepted = accept_plain(plain.as_ref()) => (accepted, None),
                 () = &mut shutdown => break,
             };
-            let (proxy, acceptor, stop) = (proxy.clone(), acceptor.clone(), stop.clone());
+            let (proxy, stop) = (proxy.clone(), stop.clone());
             proxy.tasks.clone().spawn(async move {
                 let abort = proxy.abort.clone();
                 tokio::select! {
@@ -95,7 +113,7 @@ impl Ingress {
                 }
             });
         }
-        drop(listener);
+        drop((listener, plain));
         stop.cancel();
         proxy.tasks.close();
         if timeout(self.limits.drain, proxy.tasks.wait()).await.is_err() {
@@ -106,8 +124,18 @@ impl Ingress {
     }
 }
 
+type Accepted = (TcpStream, SocketAddr, Arc<Seat>);
+
+/// Never, when there is no plain listener.
+async fn accept_plain(plain: Option<&(TcpListener, Arc<Seats>)>) -> Accepted {
+    match plain {
+        Some((listener, seats)) => accept(listener, seats).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The next connection, once there is a place for it.
-async fn accept(listener: &TcpListener, seats: &Arc<Seats>) -> (TcpStream, SocketAddr, Arc<Seat>) {
+async fn accept(listener: &TcpListener, seats: &Arc<Seats>) -> Accepted {
     // First somebody to serve, then a place: nobody has to leave for nobody.
     let (tcp, peer) = next(listener).await;
     (tcp, peer, seats.take().await)
@@ -135,6 +163,8 @@ fn of_one_connection(error: &io::Error) -> bool {
 struct Client {
     /// The server name of the TLS handshake.
     sni: Option<String>,
+    tls: bool,
+    peer: SocketAddr,
     requests: watch::Sender<usize>,
     /// Connections to applications.
     kept: Kept,
@@ -161,6 +191,16 @@ impl InFlight {
     pub(crate) fn kept(&self) -> &Kept {
         &self.0.kept
     }
+
+    /// Does the connection have TLS?
+    pub(crate) fn tls(&self) -> bool {
+        self.0.tls
+    }
+
+    /// The client's address.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.0.peer
+    }
 }
 
 impl Drop for InFlight {
@@ -177,7 +217,7 @@ impl Drop for InFlight {
 
 async fn connection(
     proxy: Arc<Proxy>,
-    acceptor: TlsAcceptor,
+    acceptor: Option<TlsAcceptor>,
     tcp: TcpStream,
     peer: SocketAddr,
     seat: Arc<Seat>,
@@ -186,40 +226,58 @@ async fn connection(
     let limits = proxy.limits;
     // Without it small writes wait for the peer's acknowledgement; a socket that refuses it still works.
     let _ = tcp.set_nodelay(true);
-    let handshake = tokio::select! {
-        handshake = timeout(limits.handshake, acceptor.accept(tcp)) => handshake,
-        () = seat.leave() => return tracing::debug!(%peer, "its place is needed"),
-    };
-    let tls = match handshake {
-        Ok(Ok(tls)) => tls,
-        Ok(Err(error)) => return tracing::debug!(%peer, %error, "tls handshake"),
-        Err(_) => return tracing::debug!(%peer, "tls handshake took too long"),
-    };
-    let (_, session) = tls.get_ref();
-    let http2 = session.alpn_protocol() == Some(b"h2");
     let (requests, in_flight) = watch::channel(0);
-    let client = Arc::new(Client {
-        sni: session.server_name().map(str::to_owned),
-        requests,
-        kept: Kept::default(),
-        seat: seat.clone(),
-    });
+    let mut client =
+        Client { sni: None, tls: acceptor.is_some(), peer, requests, kept: Kept::default(), seat: seat.clone() };
+    let outcome = match acceptor {
+        Some(acceptor) => {
+            let handshake = tokio::select! {
+                handshake = timeout(limits.handshake, acceptor.accept(tcp)) => handshake,
+                () = seat.leave() => return tracing::debug!(%peer, "its place is needed"),
+            };
+            let tls = match handshake {
+                Ok(Ok(tls)) => tls,
+                Ok(Err(error)) => return tracing::debug!(%peer, %error, "tls handshake"),
+                Err(_) => return tracing::debug!(%peer, "tls handshake took too long"),
+            };
+            let (_, session) = tls.get_ref();
+            let http2 = session.alpn_protocol() == Some(b"h2");
+            client.sni = session.server_name().map(str::to_owned);
+            converse(proxy, tls, http2, client, in_flight, stop).await
+        }
+        None => match timeout(limits.handshake, plain::open(tcp)).await {
+            Ok(Ok((stream, http2))) => converse(proxy, stream, http2, client, in_flight, stop).await,
+            Ok(Err(error)) => return tracing::debug!(%peer, %error, "first bytes"),
+            Err(_) => return tracing::debug!(%peer, "the first bytes took too long"),
+        },
+    };
+    if let Err(error) = outcome {
+        tracing::debug!(%peer, %error, "client connection");
+    }
+}
 
+/// Serves the requests of one connection to its end.
+async fn converse(
+    proxy: Arc<Proxy>,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    http2: bool,
+    client: Client,
+    in_flight: watch::Receiver<usize>,
+    stop: CancellationToken,
+) -> hyper::Result<()> {
+    let (limits, seat, client) = (proxy.limits, client.seat.clone(), Arc::new(client));
     let tasks = proxy.tasks.clone();
     let service = service_fn(move |request| {
         let (proxy, in_flight) = (proxy.clone(), InFlight::begin(&client));
         async move { Ok::<_, Infallible>(proxy.handle(in_flight, request).await) }
     });
-    let outcome = if http2 {
-        let connection = http2_settings(&limits, Owned(tasks)).serve_connection(TokioIo::new(tls), service);
+    if http2 {
+        let connection = http2_settings(&limits, Owned(tasks)).serve_connection(TokioIo::new(stream), service);
         drive(connection, http2::Connection::graceful_shutdown, in_flight, limits.idle, &seat, stop).await
     } else {
         let connection =
-            http1_settings(&limits).serve_connection(TokioIo::new(Lingering::new(tls)), service).with_upgrades();
+            http1_settings(&limits).serve_connection(TokioIo::new(Lingering::new(stream)), service).with_upgrades();
         drive(connection, http1::UpgradeableConnection::graceful_shutdown, in_flight, limits.idle, &seat, stop).await
-    };
-    if let Err(error) = outcome {
-        tracing::debug!(%peer, %error, "client connection");
     }
 }
 

@@ -113,10 +113,11 @@ pub(crate) async fn serve(
     };
     let (backend, microvm) = (proxy.backend.clone(), microvm.to_owned());
     let (meter, in_flight, abort) = (exchange.meter.clone(), exchange.in_flight.clone(), proxy.abort.clone());
+    let admission = exchange.admission;
     exchange.tasks.spawn(async move {
         let served = async {
             let upgraded = upgrading.await.map_err(std::io::Error::other)?;
-            let stream = Metered::new(TokioIo::new(upgraded), meter, Way::Received);
+            let stream = Metered::new(TokioIo::new(upgraded), meter.clone(), Way::Received);
             let mut client = Client::from_raw_socket(stream, Role::Server, Some(config())).await;
             let end = match shell {
                 Some(guest) => {
@@ -135,6 +136,7 @@ pub(crate) async fn serve(
         };
         tokio::select! {
             outcome = served => if let Err(error) = outcome { tracing::debug!(%error, "session") },
+            () = meter.withdrawn(admission) => {}
             () = abort.cancelled() => {}
         }
         drop((in_flight, place));

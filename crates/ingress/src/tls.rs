@@ -15,7 +15,10 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-use crate::ca::{CaError, Issued, LocalCa};
+use crate::{
+    ca::{CaError, Issued, LocalCa},
+    names::Certificates,
+};
 
 /// How long a certificate is used before the source is looked at again.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(10);
@@ -69,8 +72,13 @@ impl TlsSettings {
     /// Settings for [`serve`](fn@crate::serve): TLS 1.2 and 1.3, HTTP/2 preferred over HTTP/1.1 (spec 6.1). Gets the first
     /// certificate at once, so that a wrong one is an error at start.
     pub fn server_config(self) -> Result<Arc<ServerConfig>, TlsError> {
+        self.server_config_with(None)
+    }
+
+    /// The same, with certificates of their own for custom host names.
+    pub fn server_config_with(self, named: Option<Arc<Certificates>>) -> Result<Arc<ServerConfig>, TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let resolver = Resolver::new(self, provider.clone())?;
+        let resolver = Resolver { named, ..Resolver::new(self, provider.clone())? };
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Settings)?
@@ -98,6 +106,7 @@ struct Resolver {
     settings: TlsSettings,
     provider: Arc<CryptoProvider>,
     current: Mutex<Current>,
+    named: Option<Arc<Certificates>>,
 }
 
 impl fmt::Debug for Resolver {
@@ -107,8 +116,9 @@ impl fmt::Debug for Resolver {
 }
 
 impl ResolvesServerCert for Resolver {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current_key(Instant::now()))
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let named = self.named.as_ref().zip(hello.server_name()).and_then(|(named, host)| named.find(host));
+        named.or_else(|| Some(self.current_key(Instant::now())))
     }
 }
 
@@ -116,7 +126,7 @@ impl Resolver {
     fn new(settings: TlsSettings, provider: Arc<CryptoProvider>) -> Result<Self, TlsError> {
         let (key, stamp) = load(&settings, &provider)?;
         let current = Mutex::new(Current { key: Arc::new(key), stamp, looked: Instant::now() });
-        Ok(Resolver { settings, provider, current })
+        Ok(Resolver { settings, provider, current, named: None })
     }
 
     /// The certificate to use now. Looks at the source at most every ten seconds; two `stat` calls are all that costs.

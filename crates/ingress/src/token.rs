@@ -34,6 +34,14 @@ pub struct Claims {
     /// Unix seconds; at this second and later the token is expired.
     #[serde(rename = "x")]
     pub expires_at: u64,
+    /// How often the tokens of the microVM had been revoked when this one was minted: [`crate::Route::revocation`]. Tokens of
+    /// an older hearth do not say.
+    #[serde(rename = "r", default, skip_serializing_if = "never_revoked")]
+    pub revocation: u64,
+}
+
+fn never_revoked(revocation: &u64) -> bool {
+    *revocation == 0
 }
 
 impl Claims {
@@ -226,6 +234,7 @@ mod tests {
             kind: Kind::Auth,
             ports: vec![PortRange::single(8080), PortRange { start: 3000, end: 3010 }],
             expires_at: NOW + 60,
+            revocation: 0,
         }
     }
 
@@ -245,6 +254,18 @@ mod tests {
         assert_ne!(token, keys.mint(&claims()), "a fresh IV each time");
         assert_eq!(format!("{token:?}"), "Token([redacted])");
         assert!(!format!("{keys:?}").contains("[7"));
+    }
+
+    #[test]
+    fn tokens_from_before_a_revocation_say_nothing_of_it() {
+        assert_eq!(
+            serde_json::to_value(claims()).unwrap().as_object().unwrap().len(),
+            4,
+            "as an older hearth reads them"
+        );
+        let later = Claims { revocation: 7, ..claims() };
+        let keys = keys("k", 7);
+        assert_eq!(keys.open(keys.mint(&later).expose(), NOW).unwrap(), later);
     }
 
     #[test]

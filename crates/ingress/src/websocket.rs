@@ -112,14 +112,16 @@ pub(crate) async fn bridge(
     let accepted = accepted(exchange, response.into_parts().0.headers, http2);
 
     let (meter, in_flight, abort) = (exchange.meter.clone(), exchange.in_flight.clone(), proxy.abort.clone());
+    let admission = exchange.admission;
     exchange.tasks.spawn(async move {
         let moved = async {
             let (client, application) = both(client, application, connection).await?;
-            tunnel(Metered::new(TokioIo::new(client), meter, Way::Received), TokioIo::new(application)).await;
+            tunnel(Metered::new(TokioIo::new(client), meter.clone(), Way::Received), TokioIo::new(application)).await;
             Ok::<_, hyper::Error>(())
         };
         tokio::select! {
             outcome = moved => if let Err(error) = outcome { tracing::debug!(%error, "websocket upgrade") },
+            () = meter.withdrawn(admission) => {}
             () = abort.cancelled() => {}
         }
         drop(in_flight);
@@ -131,6 +133,7 @@ pub(crate) async fn bridge(
 fn handshake(exchange: &Exchange, request: Request<Inbound>, http2: bool) -> Result<Request<Body>, Refusal> {
     let (mut parts, _) = request.into_parts();
     headers::towards_application(&mut parts.headers, parts.version, false, &exchange.host, &exchange.id);
+    exchange.manner.towards_application(&mut parts.headers, &exchange.host);
     let mut outbound = Request::new(empty());
     *outbound.uri_mut() = forward::target(&parts.uri, None).ok_or(Refusal::BadGateway)?;
     *outbound.headers_mut() = parts.headers;
@@ -150,6 +153,7 @@ fn handshake(exchange: &Exchange, request: Request<Inbound>, http2: bool) -> Res
 /// The answer that completes the client's side. The subprotocol is the application's choice, or else the marker.
 fn accepted(exchange: &Exchange, mut headers: HeaderMap, http2: bool) -> Response<Body> {
     headers::towards_client(&mut headers);
+    exchange.manner.towards_client(&mut headers);
     headers.remove(CONTENT_LENGTH);
     strip_platform_protocols(&mut headers, SEC_WEBSOCKET_PROTOCOL);
     if exchange.marker {

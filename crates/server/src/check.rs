@@ -55,7 +55,12 @@ pub async fn check(data_dir: &Path) -> Result<Vec<String>, CheckError> {
         found.microvm(data_dir, &microvm);
         microvms.insert(microvm.id.to_string());
     }
-    for (kind, known) in [("images", images), ("builds", builds), ("microvms", microvms)] {
+    let named = store.names().await?.into_iter().filter_map(|record| record.certificate);
+    let named: HashSet<_> = named.map(|id| id.to_string()).collect();
+    for id in named.iter().filter(|id| !data_dir.join("names").join(id).join("key.pem").is_file()) {
+        found.add(data_dir.join("names").join(id), "a host name's certificate is missing");
+    }
+    for (kind, known) in [("images", images), ("builds", builds), ("microvms", microvms), ("names", named)] {
         for path in entries(&data_dir.join(kind)).into_iter().filter(|path| !known.contains(&name(path))) {
             found.add(&path, "no record names it");
         }

@@ -15,11 +15,13 @@ use engine::qemu::Acceleration;
 use serde::Deserialize;
 
 mod compat;
+mod endpoint;
 mod lifetimes;
 mod quotas;
 mod traffic;
 
 pub use compat::{Compat, Cpu, Profile};
+pub use endpoint::Endpoint;
 pub use lifetimes::{Lifetime, Lifetimes};
 pub use quotas::{Limits, Quotas};
 pub use traffic::Traffic;
@@ -150,26 +152,6 @@ impl Default for RegionName {
 impl Default for AccountName {
     fn default() -> Self {
         AccountName("000000000000".parse().expect("twelve digits"))
-    }
-}
-
-/// `[endpoint]`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Endpoint {
-    /// Endpoint hosts are `<uuid>.lambda-microvm.<region>.<domain>`; absent: what the profile says.
-    pub domain: Option<String>,
-    /// PEM chain of a certificate for `*.lambda-microvm.<region>.<domain>`; absent: hearth's own CA issues one.
-    pub certificate: Option<PathBuf>,
-    /// PEM key that belongs to it.
-    pub key: Option<PathBuf>,
-    /// Seconds that a request waits for a microVM that is being started or woken, 1..=900.
-    pub wake_seconds: u64,
-}
-
-impl Default for Endpoint {
-    fn default() -> Self {
-        Endpoint { domain: None, certificate: None, key: None, wake_seconds: 60 }
     }
 }
 
@@ -349,7 +331,7 @@ impl Config {
         within("build.concurrent", file.build.concurrent as u64, 1, 64, "1..=64")?;
         within("build.timeout_seconds", file.build.timeout_seconds, 1, 86_400, "1..=86400")?;
         within("build.boot_seconds", file.build.boot_seconds, 1, 3600, "1..=3600")?;
-        within("endpoint.wake_seconds", file.endpoint.wake_seconds, 1, 900, "1..=900")?;
+        file.endpoint.check()?;
         within("hooks.ready_seconds", u64::from(file.hooks.ready_seconds), 1, 3600, "1..=3600")?;
         within("hooks.validate_seconds", u64::from(file.hooks.validate_seconds), 1, 3600, "1..=3600")?;
         within("hooks.microvm_seconds", u64::from(self.microvm_hook_seconds()), 1, 60, "1..=60")?;
@@ -359,17 +341,6 @@ impl Config {
         file.quotas.check()?;
         file.limits.check()?;
         file.traffic.check()?;
-        let label = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-        if let Some(domain) = &file.endpoint.domain
-            && (domain.is_empty() || !domain.chars().all(label))
-        {
-            let bound = "a lower-case DNS name";
-            return Err(ConfigError::Bound { name: "endpoint.domain".into(), value: format!("{domain:?}"), bound });
-        }
-        if file.endpoint.certificate.is_some() != file.endpoint.key.is_some() {
-            let bound = "set together with endpoint.certificate";
-            return Err(ConfigError::Bound { name: "endpoint.key".into(), value: "set alone".into(), bound });
-        }
         Ok(())
     }
 }
@@ -415,6 +386,5 @@ mod tests {
         );
         assert!(error("[gest]\nx = 1").contains("gest"));
         assert!(error("account = \"12\"").contains("account"));
-        assert!(error("[endpoint]\ncertificate = \"/x\"").contains("endpoint.key"));
     }
 }

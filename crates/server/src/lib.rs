@@ -7,6 +7,7 @@
 //!   microvms    what drives microVMs: one file a verb
 //!   connectors  network connectors, as records
 //! keys        access keys and sessions
+//! names       custom host names and their certificates
 //! retention   forgets what has been over for long
 //! usage       what was used, by the rows of the history
 //! store       SQLite: the only thing that must survive, beside files named by it
@@ -24,6 +25,7 @@ mod images;
 pub mod keys;
 pub mod logs;
 mod microvms;
+mod names;
 mod operations;
 mod retention;
 mod shared;
@@ -34,4 +36,4 @@ mod usage;
 
 pub use config::{Config, ConfigError, EngineKind, Overrides};
 pub use start::{ServeError, serve};
-pub use store::Store;
+pub use store::{NameRecord, Store};

@@ -316,7 +316,7 @@ impl ControlPlane {
     ) -> CreateMicrovmAuthTokenOutput {
         let seconds = u64::try_from(now() / 1000).unwrap_or_default();
         let expires_at = seconds + u64::from(minutes) * 60;
-        let claims = Claims { microvm: record.id.to_string(), kind, ports, expires_at };
+        let claims = Claims { microvm: record.id.to_string(), kind, ports, expires_at, revocation: record.revocation };
         CreateMicrovmAuthTokenOutput::new(self.tokens.mint(&claims).into_string())
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     config::Config,
     edge::s3::S3Store,
     logs::Logs,
+    names::Names,
     store::{Home, Store},
     tokens::Cursors,
 };
@@ -38,6 +39,10 @@ pub struct Shared {
     pub builds: Semaphore,
     /// Cursors of lists.
     pub cursors: Arc<Cursors>,
+    /// Custom host names.
+    pub names: Arc<Names>,
+    /// Links for browsers, if there are any.
+    pub tickets: Option<Arc<ingress::Tickets>>,
 }
 
 /// What a guest boots.

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::AccountId;
+use api::{AccountId, schema::bounds::Bounds};
 use engine::{
     Engine, EngineError,
     fake::FakeEngine,
@@ -17,7 +17,7 @@ use engine::{
 };
 use host::{Assets, HostError};
 use image::{Alias, Buildah, BuildahSettings, Builder, FakeBuilder, HostEnv};
-use ingress::{Ingress, LocalCa, TlsSettings, TokenKeys};
+use ingress::{Certificates, Extras, Ingress, LocalCa, TlsSettings, TokenKeys};
 use serde::Serialize;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -31,6 +31,7 @@ use crate::{
     keys::AccessKeys,
     logs::{self, Logs},
     microvms::Microvms,
+    names::Names,
     operations::ControlPlane,
     retention::Retention,
     shared::{Boot, Shared},
@@ -55,10 +56,12 @@ pub enum ServeError {
     #[error("{} is in use by another hearth; stop it, or choose another --data-dir", .0.display())]
     InUse(PathBuf),
     /// A port.
-    #[error("cannot listen on {address} for the {what}: {source}; choose another with --{what}")]
+    #[error("cannot listen on {address} for the {what}: {source}; choose another with {setting}")]
     Listen {
-        /// `api` or `ingress`.
+        /// What for.
         what: &'static str,
+        /// The flag or setting that says where.
+        setting: &'static str,
         /// The address.
         address: SocketAddr,
         /// The system's answer.
@@ -99,6 +102,8 @@ struct Ready<'a> {
     pid: u32,
     api_url: String,
     ingress: SocketAddr,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plain_http: Option<SocketAddr>,
     region: &'a api::Region,
     account: &'a AccountId,
     ca_bundle: PathBuf,
@@ -120,7 +125,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     }
     crash::point("start: files sorted by account");
     // What others on this host have no business in: records with secrets, objects, output, memory. The CA must stay readable.
-    for name in ["s3", "logs", "images", "microvms", "builds"] {
+    for name in ["s3", "logs", "images", "microvms", "builds", "names"] {
         private_dir(&data_dir.join(name))?;
     }
     let connections = places(config.file.traffic.connections);
@@ -129,8 +134,14 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     if !config.api.ip().is_loopback() && !config.file.api_tls {
         return Err(ServeError::ClearText(config.api));
     }
-    let api_listener = listen("api", config.api).await?;
-    let ingress_listener = listen("ingress", config.ingress).await?;
+    let api_listener = listen("api", "--api", config.api).await?;
+    let ingress_listener = listen("ingress", "--ingress", config.ingress).await?;
+    let plain_listener = match config.file.endpoint.plain_http {
+        Some(address) => Some(listen("endpoints without TLS", "endpoint.plain_http", address).await?),
+        None => None,
+    };
+    let plain_http = plain_listener.as_ref().map(TcpListener::local_addr).transpose();
+    let plain_http = plain_http.map_err(at("cannot read the address of", &data_dir))?;
     let api_address = api_listener.local_addr().map_err(at("cannot read the address of", &data_dir))?;
     let ingress_address = ingress_listener.local_addr().map_err(at("cannot read the address of", &data_dir))?;
 
@@ -139,13 +150,23 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let bundle = ca_dir.join("bundle.pem");
     ca.bundle(BuildahSettings::host_ca_bundle().as_deref(), &bundle).map_err(part)?;
     crash::point("start: authority there");
-    let tls = tls(&config, &ca)?;
+    let certificates = Arc::new(Certificates::new(ca.clone()));
+    let tls = tls(&config, &ca, certificates.clone())?;
     let tokens = Arc::new(TokenKeys::load_or_create(&data_dir.join("token-keys.json")).map_err(part)?);
     crash::point("start: token keys there");
     let store_path = data_dir.join("hearth.db");
     private_file(&store_path)?;
     let store = Store::open(&store_path).await?;
     crash::point("start: store open");
+    let names = Names::load(
+        data_dir.join("names"),
+        store.clone(),
+        certificates,
+        config.endpoint_domains(),
+        config.api_name().to_owned(),
+    )
+    .await?;
+    crash::point("start: host names there");
     let partition = config.file.region.0.partition();
     let keys = AccessKeys::load(store.clone(), &data_dir, account.clone(), partition).await.map_err(part)?;
     crash::point("start: access keys there");
@@ -168,10 +189,15 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     let scheme = if config.file.api_tls { "https" } else { "http" };
     let api_tls = config.file.api_tls.then(|| tokio_rustls::TlsAcceptor::from(tls.clone()));
     let cursors = Arc::new(Cursors::new(cursor_key));
-    let longest = config.file.limits.microvm_seconds.longest();
+    let bounds = Bounds {
+        life: config.file.limits.microvm_seconds.longest(),
+        token_minutes: config.file.endpoint.token_minutes,
+    };
     let throttle = config.quotas().map(edge::Throttle::new);
     let shared = Arc::new(Shared {
         cursors,
+        names,
+        tickets: config.file.endpoint.browser.then(Arc::default),
         builds: Semaphore::new(config.file.build.concurrent),
         config,
         ingress_port: ingress_address.port(),
@@ -199,22 +225,27 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
         keys: keys.clone(),
         access: keys,
         operations,
+        endpoints: microvms.clone(),
         s3,
         region: region.clone(),
         logs,
         store: store.clone(),
         stop: stop.clone(),
-        longest,
+        bounds,
         throttle,
     });
+    let extras =
+        Extras { forwarded_headers: shared.config.file.endpoint.forwarded_headers, tickets: shared.tickets.clone() };
     let limits = ingress::Limits { connections, ..ingress::Limits::default() };
     let proxy = Ingress::new(tls, tokens, microvms.clone()).with_limits(limits);
+    let proxy = proxy.with_extras(extras).with_plain(plain_listener);
     let ingress = tokio::spawn(proxy.serve(ingress_listener, stop.clone().cancelled_owned()));
     let api = tokio::spawn(edge::serve(api_listener, api_tls, edge, stop.clone()));
     let ready = Ready {
         pid: std::process::id(),
         api_url: format!("{scheme}://{api_address}"),
         ingress: ingress_address,
+        plain_http,
         region: &region,
         account: &account,
         ca_bundle: bundle,
@@ -235,7 +266,7 @@ pub async fn serve(config: Config, shutdown: impl Future<Output = ()> + Send) ->
     Ok(())
 }
 
-fn tls(config: &Config, ca: &Arc<LocalCa>) -> Result<Arc<rustls::ServerConfig>, ServeError> {
+fn tls(config: &Config, ca: &Arc<LocalCa>, named: Arc<Certificates>) -> Result<Arc<rustls::ServerConfig>, ServeError> {
     let endpoint = &config.file.endpoint;
     let settings = match (&endpoint.certificate, &endpoint.key) {
         (Some(certificate), Some(key)) => TlsSettings::Files { certificate: certificate.clone(), key: key.clone() },
@@ -245,11 +276,11 @@ fn tls(config: &Config, ca: &Arc<LocalCa>) -> Result<Arc<rustls::ServerConfig>, 
             TlsSettings::Local { ca: ca.clone(), names }
         }
     };
-    settings.server_config().map_err(part)
+    settings.server_config_with(Some(named)).map_err(part)
 }
 
-async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
-    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { what, address, source })
+async fn listen(what: &'static str, setting: &'static str, address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address).await.map_err(|source| ServeError::Listen { what, setting, address, source })
 }
 
 fn private_dir(path: &Path) -> Result<(), ServeError> {

@@ -10,7 +10,7 @@ pub const MAXIMUM_DURATION_SECONDS: u32 = 28_800;
 pub const IDLE_MIN_SECONDS: u32 = 60;
 /// Longest `runHookPayload`, characters. Some documents say 16 KiB and are wrong.
 pub const RUN_HOOK_PAYLOAD_CHARS: usize = 4096;
-/// Longest life of a token, minutes.
+/// Longest life of a token, minutes. A server may allow more: [`Bounds`].
 pub const TOKEN_MINUTES: u32 = 60;
 /// Most environment variables.
 pub const ENVIRONMENT_VARIABLES: usize = 100;
@@ -90,5 +90,20 @@ impl Longest {
 impl Default for Longest {
     fn default() -> Self {
         Longest(MAXIMUM_DURATION_SECONDS)
+    }
+}
+
+/// What a server may be set to allow beyond the service; by default the service's own bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// How long microVMs may live.
+    pub life: Longest,
+    /// How long tokens may live, minutes.
+    pub token_minutes: u32,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds { life: Longest::default(), token_minutes: TOKEN_MINUTES }
     }
 }

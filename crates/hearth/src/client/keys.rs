@@ -1,12 +1,11 @@
 //! Access keys over hearth's own route for them.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use api::{Sensitive, Timestamp, sigv4::percent};
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Client, Signed};
+use super::Client;
 
 /// Path of the route. Its requests are signed for `lambda`.
 const PATH: &str = "/hearth/v1/keys";
@@ -83,10 +82,6 @@ impl Client {
         rest: &str,
         body: Value,
     ) -> Result<T> {
-        let path = format!("{PATH}{rest}");
-        let signed = Signed { service: "lambda", method, path: &path, query: "" };
-        let body = if body.is_null() { Bytes::new() } else { Bytes::from(body.to_string()) };
-        let answer = self.send(signed, body).await?.success().await?;
-        serde_json::from_slice(&answer).context("the server's answer about access keys cannot be read")
+        self.own_call(method, &format!("{PATH}{rest}"), body).await
     }
 }

@@ -28,6 +28,8 @@ pub struct Ready {
     pub api: Api,
     /// Where the endpoints of microVMs are served.
     pub ingress: SocketAddr,
+    /// Where they are served without TLS, if they are.
+    pub plain_http: Option<SocketAddr>,
     /// The server's only region.
     pub region: String,
     /// The account of its key.
@@ -109,6 +111,7 @@ impl Ready {
             api: Api::parse(&api_url).with_context(|| format!("api_url {api_url:?} is no http or https URL"))?,
             api_url,
             ingress: member("ingress")?.parse().context("ingress is no address with a port")?,
+            plain_http: json["plain_http"].as_str().map(str::parse).transpose().context("plain_http is no address")?,
             region: member("region")?.to_owned(),
             account: member("account")?.to_owned(),
             ca_bundle: member("ca_bundle")?.into(),

@@ -83,7 +83,12 @@ fn exports(ready: &Ready, access_key_id: &str, secret: &str, data_dir: &str) -> 
         ("HEARTH_INGRESS", &ready.ingress.to_string()),
         ("HEARTH_DATA_DIR", data_dir),
     ];
-    let mut text: String = variables.iter().map(|(name, value)| format!("export {name}={}\n", quote(value))).collect();
+    let export = |(name, value): (&str, &str)| format!("export {name}={}\n", quote(value));
+    let mut text: String = variables.into_iter().map(export).collect();
+    match ready.plain_http {
+        Some(address) => text.push_str(&export(("HEARTH_PLAIN_HTTP", &address.to_string()))),
+        None => text.push_str("unset HEARTH_PLAIN_HTTP\n"),
+    }
     // A token or profile of another account would win over the keys or go along with them.
     text.push_str("unset AWS_SESSION_TOKEN AWS_PROFILE\n");
     text
@@ -107,6 +112,9 @@ mod tests {
             "{text}printf '%s|' \"$AWS_ENDPOINT_URL\" \"$AWS_SECRET_ACCESS_KEY\" \"$AWS_REGION\" \"$SSL_CERT_FILE\""
         );
         let shell = std::process::Command::new("sh").args(["-euc", &script]).output().unwrap();
+        assert!(text.contains("unset HEARTH_PLAIN_HTTP\n"));
+        let plain = Ready { plain_http: Some("127.0.0.1:8080".parse().unwrap()), ..ready };
+        assert!(exports(&plain, "AKIA", "s", "/d").contains("export HEARTH_PLAIN_HTTP=127.0.0.1:8080\n"));
         let expected = format!("http://127.0.0.1:9555|s3cr/et+'|eu-west-1|{}/ca/bundle.pem|", dir.display());
         assert_eq!(String::from_utf8_lossy(&shell.stdout), expected);
     }

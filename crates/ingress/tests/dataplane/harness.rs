@@ -17,8 +17,8 @@ use http_body_util::{BodyExt, Empty, combinators::BoxBody};
 use hyper::{body::Incoming, client::conn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use ingress::{
-    Allowance, Backend, Claims, ConnectError, Ingress, Kind, Limits, LocalCa, PortRange, Route, SessionError, Share,
-    Stream, TlsSettings, TokenKeys,
+    Admission, Allowance, Backend, Claims, ConnectError, Extras, Ingress, Kind, Limits, LocalCa, PortRange, Route,
+    SessionError, Share, Stream, TlsSettings, TokenKeys,
 };
 use rustls::{ClientConfig, RootCertStore, pki_types::ServerName};
 use rustls_pki_types::{CertificateDer, pem::PemObject};
@@ -47,6 +47,7 @@ pub struct Fake {
     /// Sessions that were asked for, and the guest's ends of them.
     pub guests: Mutex<Vec<(wire::Session, DuplexStream)>>,
     pub session: Notify,
+    pub routed: Notify,
 }
 
 impl Fake {
@@ -89,10 +90,26 @@ impl Backend for Fake {
     fn activity(&self, _: &str) {
         self.activity.fetch_add(1, SeqCst);
     }
+
+    async fn withdrawn(&self, microvm: &str, admission: Admission) {
+        loop {
+            let routed = self.routed.notified();
+            tokio::pin!(routed);
+            routed.as_mut().enable();
+            let routes: Vec<_> = self.routes.lock().unwrap().values().cloned().collect();
+            let route = routes.into_iter().find(|route| route.microvm == microvm).unwrap();
+            match admission {
+                Admission::Token { revocation } if revocation < route.revocation => return,
+                Admission::Public { port } if route.public != Some(port) => return,
+                _ => routed.await,
+            }
+        }
+    }
 }
 
 pub struct World {
     pub address: SocketAddr,
+    pub plain: SocketAddr,
     pub backend: Arc<Fake>,
     pub tokens: Arc<TokenKeys>,
     pub ca: std::path::PathBuf,
@@ -115,8 +132,12 @@ impl World {
         Self::start_with(Limits::default()).await
     }
 
-    /// Endpoints `a` and `b` with an application on 8080 each; nothing else listens.
     pub async fn start_with(limits: Limits) -> Self {
+        Self::start_beyond(limits, Extras::default()).await
+    }
+
+    /// Endpoints `a` and `b` with an application on 8080 each; nothing else listens.
+    pub async fn start_beyond(limits: Limits, extras: Extras) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ca = Arc::new(LocalCa::load_or_create(dir.path()).unwrap());
         let mut roots = RootCertStore::empty();
@@ -126,13 +147,17 @@ impl World {
         let backend = Arc::new(Fake::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let plain_listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let plain = plain_listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let ingress = Ingress::new(tls, tokens.clone(), backend.clone()).with_limits(limits);
+        let ingress = Ingress::new(tls, tokens.clone(), backend.clone()).with_limits(limits).with_extras(extras);
+        let ingress = ingress.with_plain(Some(plain_listener));
         let server = tokio::spawn(ingress.serve(listener, async {
             let _ = stopped.await;
         }));
         let world = World {
             address,
+            plain,
             backend,
             tokens,
             ca: dir.path().join("ca.pem"),
@@ -156,9 +181,13 @@ impl World {
             open: true,
             terminated: false,
             share: Arc::new(Share::new(Allowance::at_once(1000))),
+            revocation: 0,
+            public: None,
+            default_port: ingress::DEFAULT_PORT,
         };
         change(&mut route);
         self.backend.routes.lock().unwrap().insert(host(name), route);
+        self.backend.routed.notify_waiters();
     }
 
     pub fn listen(&self, port: u16, address: SocketAddr) {
@@ -166,7 +195,8 @@ impl World {
     }
 
     pub fn token_of(&self, kind: Kind, name: &str, ports: &[PortRange], expires_at: u64) -> String {
-        let claims = Claims { microvm: format!("microvm-{name}"), kind, ports: ports.to_vec(), expires_at };
+        let claims =
+            Claims { microvm: format!("microvm-{name}"), kind, ports: ports.to_vec(), expires_at, revocation: 0 };
         self.tokens.mint(&claims).into_string()
     }
 

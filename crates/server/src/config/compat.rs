@@ -99,6 +99,14 @@ impl Config {
         domains.into_iter().map(|domain| format!("lambda-microvm.{region}.{domain}")).collect()
     }
 
+    /// An endpoint as a browser on this machine finds it: under the profile `aws` by the name that resolves here.
+    pub fn browser_endpoint(&self, label: &str, ingress_port: u16) -> String {
+        let domains = self.endpoint_domains();
+        let domain = domains.last().map(String::as_str).unwrap_or_default();
+        let port = if ingress_port == 443 { String::new() } else { format!(":{ingress_port}") };
+        format!("{label}.{domain}{port}")
+    }
+
     /// The name of this machine itself.
     pub fn api_name(&self) -> &str {
         self.file.endpoint.domain.as_deref().unwrap_or(LOCAL)
@@ -128,6 +136,9 @@ mod tests {
         assert_eq!(aws.endpoint("u", 8443), "u.lambda-microvm.eu-west-1.on.aws");
         let both = ["lambda-microvm.eu-west-1.on.aws", "lambda-microvm.eu-west-1.localhost"];
         assert_eq!(aws.endpoint_domains(), both);
+        assert_eq!(aws.browser_endpoint("u", 8443), "u.lambda-microvm.eu-west-1.localhost:8443");
+        assert_eq!(plain.browser_endpoint("u", 8443), plain.endpoint("u", 8443));
+        assert_eq!(plain.browser_endpoint("u", 443), plain.endpoint("u", 443));
         let own = load("[compat]\nprofile = \"aws\"\n[endpoint]\ndomain = \"vm.test\"").expect("loads");
         assert_eq!(own.endpoint_domains(), ["lambda-microvm.us-east-1.vm.test"]);
         assert_eq!((plain.microvm_hook_seconds(), aws.microvm_hook_seconds()), (10, 1));

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::{
     Caller, Edge,
     answer::{self, Body, Protocol, Refusal},
-    events, gate, journal, keys, lambda, logs, sts,
+    endpoints, events, gate, journal, keys, lambda, logs, names, sts,
 };
 
 /// The head of a request, as its signature covers it.
@@ -61,8 +61,16 @@ enum Service {
 }
 
 /// Paths of Lambda's operations start with the version of its API; no bucket name does, for they have no such form.
-const LAMBDA_PATHS: [&str; 6] =
-    [journal::PATH, events::PATH, keys::PATH, "/2025-09-09/", "/2026-04-04/", "/2017-03-31/"];
+const LAMBDA_PATHS: [&str; 8] = [
+    journal::PATH,
+    events::PATH,
+    keys::PATH,
+    endpoints::PATH,
+    names::PATH,
+    "/2025-09-09/",
+    "/2026-04-04/",
+    "/2017-03-31/",
+];
 
 /// A signature says what it is for. Without a readable one, the path tells who should refuse the request: S3 takes what
 /// nobody else claims, for it has forms of its own (signature version 2, browser uploads).
@@ -139,6 +147,8 @@ async fn serve(
         Service::Logs => logs::call(edge, head, caller, body).await,
         _ if head.path == journal::PATH => journal::call(edge, head, caller).await,
         _ if head.path.starts_with(events::PATH) => events::call(edge, head, caller).await,
+        _ if head.path.starts_with(endpoints::PATH) => endpoints::call(edge, tasks, head, caller, body).await,
+        _ if head.path.starts_with(names::PATH) => names::call(edge, tasks, head, caller, body).await,
         _ if head.path.starts_with(keys::PATH) => keys::call(edge, tasks, head, caller, body).await,
         _ => lambda::call(edge, tasks, head, caller, body).await,
     }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use api::{AccountId, ApiError, ErrorKind, Sensitive, Timestamp, sigv4::percent};
 use bytes::Bytes;
 use http::Response;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
@@ -26,6 +26,7 @@ use super::{
     Caller, Edge, User,
     answer::{self, Body, Refusal},
     dispatch::Head,
+    endpoints::parse,
     identity::arn,
 };
 use crate::{
@@ -217,10 +218,6 @@ impl Desk {
     fn is_head(&self) -> bool {
         *self.caller.identity.user() == User::Root && self.caller.account == *self.access.first_account()
     }
-}
-
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
-    serde_json::from_slice(body).map_err(|error| ApiError::validation(format!("the request's body: {error}")))
 }
 
 fn shown<'a>(key: &'a Key, secret: Option<&'a Sensitive<String>>) -> Shown<'a> {

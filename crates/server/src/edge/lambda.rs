@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use api::{ApiError, Operation, Service, operations::Labels, request, schema::bounds::Longest};
+use api::{ApiError, Operation, Service, operations::Labels, request, schema::bounds::Bounds};
 use bytes::Bytes;
 use http::Response;
 use tokio_util::task::TaskTracker;
@@ -31,8 +31,8 @@ pub(super) async fn call(
     if let Some(throttle) = &edge.throttle {
         throttle.admit(&caller.account, operation).map_err(named)?;
     }
-    let (operations, longest, query) = (Arc::clone(&edge.operations), edge.longest, head.query.clone());
-    let call = Call { operations, longest, caller, labels, query, body };
+    let (operations, bounds, query) = (Arc::clone(&edge.operations), edge.bounds, head.query.clone());
+    let call = Call { operations, bounds, caller, labels, query, body };
     let span = tracing::info_span!("operation", %operation, request_id = %id);
     // In a task of its own: it ends even if the client goes away, and a panic ends only it.
     let ended = tasks.spawn(call.perform(operation).instrument(span)).await;
@@ -47,7 +47,7 @@ pub(super) async fn call(
 
 struct Call {
     operations: Arc<dyn Operations>,
-    longest: Longest,
+    bounds: Bounds,
     caller: Caller,
     labels: Labels,
     query: String,
@@ -57,12 +57,12 @@ struct Call {
 impl Call {
     /// One arm per operation: decode, do, encode.
     async fn perform(self, operation: Operation) -> Result<Vec<u8>, ApiError> {
-        let Call { operations, longest, caller, labels, query, body } = self;
+        let Call { operations, bounds, caller, labels, query, body } = self;
         macro_rules! perform {
             ($($variant:ident => $method:ident,)+) => {
                 match operation {
                     $(Operation::$variant => {
-                        let input = request::decode(longest, labels, &query, &body)?;
+                        let input = request::decode(bounds, labels, &query, &body)?;
                         encode(&caller, operations.$method(&caller, input).await?)
                     })+
                 }

@@ -8,6 +8,8 @@
 //!     journal.rs    hearth's own: log lines                JSON
 //!     events.rs     hearth's own: what happened            JSON
 //!     keys.rs       hearth's own: access keys              JSON
+//!     endpoints.rs  hearth's own: who may reach a microVM  JSON
+//!     names.rs      hearth's own: custom host names        JSON
 //!     logs.rs       CloudWatch Logs' reading side          JSON 1.1
 //!     s3/           s3s over a directory, same keys        XML
 //!   throttle.rs   who is too fast?                         for lambda
@@ -18,6 +20,7 @@
 
 mod answer;
 mod dispatch;
+mod endpoints;
 mod events;
 mod gate;
 pub mod identity;
@@ -26,19 +29,22 @@ mod keys;
 mod lambda;
 mod listen;
 mod logs;
+pub(crate) mod names;
 pub mod s3;
 mod sts;
 mod throttle;
 
 use std::sync::Arc;
 
-use api::{AccountId, ApiError, Region, Sensitive, schema::bounds::Longest, sigv4::SignatureError};
+use api::{AccountId, ApiError, Region, Sensitive, schema::bounds::Bounds, sigv4::SignatureError};
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+pub use endpoints::{Endpoints, Link};
 pub use identity::{Identity, User};
 pub use listen::serve;
+pub use names::Target;
 pub use throttle::Throttle;
 
 /// Everything the endpoint needs.
@@ -49,6 +55,8 @@ pub struct Edge {
     pub access: Arc<crate::keys::AccessKeys>,
     /// Does the work of `lambda-microvms`.
     pub operations: Arc<dyn Operations>,
+    /// Does the work of `/hearth/v1/microvms` and `/hearth/v1/names`.
+    pub endpoints: Arc<dyn Endpoints>,
     /// The embedded object store.
     pub s3: s3::S3Store,
     /// The only region that signatures for other services than S3 may be scoped to.
@@ -60,7 +68,7 @@ pub struct Edge {
     /// Ends answers that go on for ever when the server ends.
     pub stop: CancellationToken,
     /// What requests are held to.
-    pub longest: Longest,
+    pub bounds: Bounds,
     /// How fast each account may go; `None`: as fast as it likes.
     pub throttle: Option<Throttle>,
 }

@@ -1,6 +1,7 @@
 //! MicroVMs: which there are, and what the API does with them. What may happen is in `lifecycle`; how it happens is one file
 //! a verb: [`run`](self), `suspend`, `resume`, `terminate`.
 
+mod access;
 mod activity;
 mod cell;
 mod driver;
@@ -176,6 +177,8 @@ impl Microvms {
             machine: None,
             saved_dir: None,
             snapshot: version.build.snapshot.map(snapshot_of),
+            revocation: 0,
+            public_port: None,
         };
         let limits = self.shared.config.limits();
         match store.insert_microvm(&record, claim.as_ref(), limits.as_ref()).await.map_err(internal)? {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use api::MicrovmId;
 use async_trait::async_trait;
 use engine::agent::{Agent, AgentError};
-use ingress::{Backend, ConnectError, Route, SessionError, Stream};
+use ingress::{Admission, Backend, ConnectError, DEFAULT_PORT, Route, SessionError, Stream};
 use lifecycle::microvms::{Input, State};
 
 use super::{Endpoint, Microvms, cell::Cell, read};
@@ -12,32 +13,15 @@ use super::{Endpoint, Microvms, cell::Cell, read};
 #[async_trait]
 impl Backend for Microvms {
     fn route(&self, host: &str) -> Option<Route> {
-        let (label, domain) = host.split_once('.')?;
-        if !self.domains.iter().any(|own| own == domain) {
-            return None;
-        }
-        let endpoint = *read(&self.endpoints).get(label)?;
+        let endpoint = host.split_once('.').filter(|(_, domain)| self.domains.iter().any(|own| own == domain));
         match endpoint {
-            Endpoint::Past(id) => Some(Route {
-                microvm: id.to_string(),
-                application: true,
-                shell: true,
-                open: false,
-                terminated: true,
-                share: self.nothing.clone(),
-            }),
-            Endpoint::Live(id) => {
-                let cell = self.cell(id)?;
-                let record = cell.record();
-                let over = matches!(record.life.state, State::Terminating | State::Terminated);
-                Some(Route {
-                    microvm: id.to_string(),
-                    application: record.ingress.application,
-                    shell: record.ingress.shell,
-                    open: cell.is_open(),
-                    terminated: over,
-                    share: cell.share().clone(),
-                })
+            Some((label, _)) => match *read(&self.endpoints).get(label)? {
+                Endpoint::Past(id) => Some(self.past_route(id, DEFAULT_PORT)),
+                Endpoint::Live(id) => self.live_route(id, DEFAULT_PORT),
+            },
+            None => {
+                let name = self.shared.names.find(host)?;
+                self.live_route(name.microvm, name.port).or_else(|| Some(self.past_route(name.microvm, name.port)))
             }
         }
     }
@@ -65,9 +49,52 @@ impl Backend for Microvms {
             cell.touch();
         }
     }
+
+    async fn withdrawn(&self, microvm: &str, admission: Admission) {
+        let changes = microvm.parse().ok().and_then(|id| self.cell(id)).map(|cell| cell.changes());
+        if let Some(mut changes) = changes
+            && changes.wait_for(|record| !record.admits(admission)).await.is_ok()
+        {
+            return;
+        }
+        // It is over, and so is every stream into it.
+        std::future::pending().await
+    }
 }
 
 impl Microvms {
+    /// To a microVM that is over: it opens nothing, whoever asks.
+    fn past_route(&self, id: MicrovmId, default_port: u16) -> Route {
+        Route {
+            microvm: id.to_string(),
+            application: true,
+            shell: true,
+            open: false,
+            terminated: true,
+            share: self.nothing.clone(),
+            revocation: 0,
+            public: None,
+            default_port,
+        }
+    }
+
+    fn live_route(&self, id: MicrovmId, default_port: u16) -> Option<Route> {
+        let cell = self.cell(id)?;
+        let record = cell.record();
+        let over = matches!(record.life.state, State::Terminating | State::Terminated);
+        Some(Route {
+            microvm: id.to_string(),
+            application: record.ingress.application,
+            shell: record.ingress.shell,
+            open: cell.is_open(),
+            terminated: over,
+            share: cell.share().clone(),
+            revocation: record.revocation,
+            public: record.public_port.filter(|_| self.shared.config.file.endpoint.public),
+            default_port,
+        })
+    }
+
     /// Asks the guest for something, within the server's bound for waking.
     async fn enter<T, F>(&self, microvm: &str, ask: impl Fn(Agent) -> F) -> Result<Result<T, AgentError>, ConnectError>
     where

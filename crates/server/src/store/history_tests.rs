@@ -94,6 +94,8 @@ pub fn microvm(image: &ImageRecord, version: &VersionRecord, at: Millis) -> Micr
         machine: None,
         saved_dir: None,
         snapshot: version.build.snapshot.map(snapshot_of),
+        revocation: 0,
+        public_port: None,
     }
 }
 

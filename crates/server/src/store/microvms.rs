@@ -76,6 +76,12 @@ pub struct MicrovmRecord {
     /// hearth do not say.
     #[serde(default)]
     pub snapshot: Option<Snapshot>,
+    /// How often its tokens have been revoked.
+    #[serde(default)]
+    pub revocation: u64,
+    /// The port that anybody may reach.
+    #[serde(default)]
+    pub public_port: Option<u16>,
 }
 
 /// A transition that is to be written with its record.

@@ -9,6 +9,7 @@ mod history;
 mod images;
 mod keys;
 mod microvms;
+mod names;
 mod quotas;
 mod retention;
 mod tokens;
@@ -27,6 +28,7 @@ pub use history::{ACCEPTED, Event, ImageEvent, Scope, Span, snapshot_of};
 pub use images::{Build, ImageRecord, VersionRecord};
 pub use keys::KeyRecord;
 pub use microvms::{Ingress, MicrovmRecord, Transition};
+pub use names::{NAMES, NameRecord, Put};
 pub use quotas::Quota;
 pub use tokens::{Accepted, Claim};
 

@@ -125,3 +125,11 @@ CREATE TABLE IF NOT EXISTS keys (
     sealed     BLOB NOT NULL,                 -- the secret, encrypted
     policy     TEXT                           -- JSON as it was given; NULL: none
 ) STRICT;
+
+-- Custom host names.
+CREATE TABLE IF NOT EXISTS names (
+    host    TEXT PRIMARY KEY,                 -- lower case
+    account TEXT NOT NULL,
+    doc     TEXT NOT NULL
+) STRICT;
+CREATE INDEX IF NOT EXISTS names_by_account ON names (account);

@@ -67,12 +67,13 @@ impl Server {
             keys,
             access: access.clone(),
             operations: Arc::clone(&stub) as _,
+            endpoints: Arc::clone(&stub) as _,
             s3: s3.clone(),
             region: "us-east-1".parse().unwrap(),
             logs: Arc::clone(&logs),
             store,
             stop: shutdown.clone(),
-            longest: Default::default(),
+            bounds: Default::default(),
             throttle,
         };
         let task = tokio::spawn(edge::serve(listener, tls, Arc::new(edge), shutdown.clone()));

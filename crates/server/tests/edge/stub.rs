@@ -2,13 +2,15 @@
 
 use std::{
     collections::BTreeMap,
+    num::NonZeroU16,
     sync::{Arc, Mutex},
 };
 
 use api::{sigv4::SignatureError, *};
 use async_trait::async_trait;
 use server::{
-    edge::{Caller, Credential, Identity, Keys, Operations, User},
+    NameRecord,
+    edge::{Caller, Credential, Endpoints, Identity, Keys, Link, Operations, Target, User},
     keys::AccessKeys,
 };
 use tokio::sync::Semaphore;
@@ -136,6 +138,43 @@ fn region() -> Region {
 
 fn base() -> ManagedImageArn {
     ManagedImageArn::new(region(), "al2023-1".parse().unwrap())
+}
+
+#[async_trait]
+impl Endpoints for Stub {
+    async fn revoke_tokens(&self, caller: &Caller, _: MicrovmId) -> Result<(), ApiError> {
+        self.callers.lock().unwrap().push(caller.clone());
+        Ok(())
+    }
+
+    async fn browser_link(&self, caller: &Caller, _: MicrovmId, link: Link) -> Result<Sensitive<String>, ApiError> {
+        self.callers.lock().unwrap().push(caller.clone());
+        Ok(Sensitive::new(format!("https://vm.test/{}/{}", link.port, link.minutes)))
+    }
+
+    async fn public_port(&self, _: &Caller, id: MicrovmId) -> Result<Option<u16>, ApiError> {
+        Err(ApiError::microvm_not_found(id))
+    }
+
+    async fn open_port(&self, _: &Caller, id: MicrovmId, _: NonZeroU16) -> Result<(), ApiError> {
+        Err(ApiError::microvm_not_found(id))
+    }
+
+    async fn put_name(&self, _: &Caller, _: &str, target: Target) -> Result<Arc<NameRecord>, ApiError> {
+        Err(ApiError::microvm_not_found(target.microvm))
+    }
+
+    fn names(&self, _: &Caller) -> Vec<Arc<NameRecord>> {
+        Vec::new()
+    }
+
+    async fn delete_name(&self, _: &Caller, host: &str) -> Result<(), ApiError> {
+        Err(ApiError::validation(host))
+    }
+
+    async fn close_port(&self, _: &Caller, id: MicrovmId) -> Result<(), ApiError> {
+        Err(ApiError::microvm_not_found(id))
+    }
 }
 
 #[async_trait]
