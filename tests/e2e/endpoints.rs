@@ -68,6 +68,38 @@ fn revoked_tokens_open_nothing_even_after_kill_9() {
 }
 
 #[test]
+fn a_shell_ends_when_its_token_is_revoked() {
+    let server = with("");
+    let id = run(&server, &["--shell"]);
+    let script = r#"
+import sys
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+of = dict(microvmIdentifier=sys.argv[1])
+vm = mv.get_microvm(**of)
+shell = mv.create_microvm_shell_auth_token(expirationInMinutes=5, **of)["authToken"]["X-aws-proxy-auth"]
+name, _, port = vm["endpoint"].partition(":")
+raw = socket.create_connection(("127.0.0.1", int(port)), timeout=30)
+tls = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"]).wrap_socket(raw, server_hostname=name)
+lines = ["GET /shell HTTP/1.1", f"Host: {vm['endpoint']}", "Connection: Upgrade", "Upgrade: websocket",
+         "Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", f"X-aws-proxy-auth: {shell}"]
+tls.sendall("\r\n".join([*lines, "", ""]).encode())
+assert tls.recv(4096).startswith(b"HTTP/1.1 101")
+url = f"{os.environ['AWS_ENDPOINT_URL']}/hearth/v1/microvms/{sys.argv[1]}/tokens/revoke"
+request = AWSRequest("POST", url, data=b"")
+SigV4Auth(boto3.Session().get_credentials(), "lambda", "us-east-1").add_auth(request)
+with urllib.request.urlopen(urllib.request.Request(url, method="POST", data=b"", headers=dict(request.headers))) as answer:
+    assert answer.status == 200
+try:
+    while tls.recv(4096):
+        pass
+except (ssl.SSLError, ConnectionError):
+    pass
+"#;
+    server.python(script, &[&id]).ok();
+}
+
+#[test]
 fn revoking_asks_for_permission() {
     let server = with("");
     let id = run(&server, &[]);

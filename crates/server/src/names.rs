@@ -146,7 +146,7 @@ impl Names {
         let certificate = given.as_ref().map(|_| Uuid::new_v4());
         let dir = certificate.map(|id| self.dir.join(id.to_string()));
         if let (Some(dir), Some(given)) = (&dir, &given) {
-            write(dir, given)?;
+            write(dir, given).inspect_err(|_| remove(dir))?;
         }
         let record = NameRecord { host: host.clone(), account: account.clone(), microvm, port, certificate };
         let outcome = self.store.put_name(&record).await;

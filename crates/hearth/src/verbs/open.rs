@@ -12,7 +12,7 @@ const OPENER: &str = "xdg-open";
 
 /// Prints a link that works once, within 60 seconds, and opens it in the desktop's browser if there is one. The browser then
 /// has a cookie for that port of the microVM, until it expires, its tokens are revoked or another link is opened. Needs
-/// browser = true below [endpoint] in the server's hearth.toml.
+/// endpoint.browser = true in the server's hearth.toml.
 #[derive(Debug, Args)]
 pub struct Open {
     #[command(flatten)]

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::cli::Server;
 
-/// Without --port and --off, tells which port is public. Needs public = true below [endpoint] in the server's hearth.toml.
+/// Without --port and --off, tells which port is public. Needs endpoint.public = true in the server's hearth.toml.
 /// Whoever reaches the server then reaches that port, wakes the microVM and keeps it awake.
 #[derive(Debug, Args)]
 pub struct Public {
