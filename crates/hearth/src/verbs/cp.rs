@@ -99,7 +99,7 @@ impl Cp {
         match packing.await.context("pack")? {
             // That the other side takes no more is its affair to explain.
             Ok(()) | Err(FilesError::Stream(_)) => told(microvm, code, &ends),
-            Err(error) => Err(error.into()),
+            Err(error) => bail!("{error}"), // it names its source itself
         }
     }
 
