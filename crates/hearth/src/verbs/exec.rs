@@ -30,7 +30,8 @@ const TIMED_OUT: u8 = 124;
 
 /// In the application's container, as the application's user. Exits as the program does: with its code, 128 + n after a
 /// death by signal n, 124 when the time is over, 126 and 127 when it cannot be executed or is not there. INT, TERM, HUP and
-/// QUIT go to the program; the second INT or TERM ends this command, and the program gets HUP. Needs a microVM that was run with the connector SHELL_INGRESS or ALL_INGRESS.
+/// QUIT go to the program; the second INT or TERM ends this command, and the program gets HUP. Needs a microVM that was run
+/// with the connector SHELL_INGRESS or ALL_INGRESS.
 #[derive(Debug, Args)]
 pub struct Exec {
     #[command(flatten)]
