@@ -7,10 +7,12 @@ import hashlib
 import json
 import os
 import pathlib
+import pty
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import traceback
 
@@ -151,6 +153,9 @@ def check_tokens(vm):
             time.sleep(0.1)
     assert session.message()[1][:10] != b"{\"type\":\"s", "an endpoint token opened the shell"
     session.leave()
+    session = Session(vm, auth, path=EXEC)
+    assert session.message()[0] == TEXT, "the application's own word"
+    session.leave()
     name, _, port = vm["endpoint"].partition(":")
     for path in "/", "/shell":
         asked = subprocess.run(
@@ -170,11 +175,85 @@ def check_suspend_ends_a_shell_and_a_new_one_wakes(vm):
     code, reason = session.closed()
     assert code == 1001, (code, reason)
     session = shell(other)
-    session.type("pgrep -c bash; ls /dev/pts; echo aw''ake\n")
-    session.until("awake\r\n")
+    # Of the shell before there is neither a process nor a terminal.
+    count = "grep -lx bash /proc/[0-9]*/comm >/tmp/shells 2>/dev/null; [ $(wc -l </tmp/shells) = 1 ]"
+    session.type(f"until {count}; do sleep 0.1; done; echo pts: /dev/pts/[0-9]*; echo aw''ake\n")
+    shown = session.until("awake\r\n")
+    assert shown.count("/dev/pts/") - shown.count("/dev/pts/[") == 1, shown
     session.leave()
     hearth("suspend", other["microvmId"])
     assert execute(other, "echo", "up")[0] == b"up\n"
+    command = [HEARTH, "exec", other["microvmId"], "--", "sh", "-c", "echo on; exec sleep 1000"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"on\n"
+        hearth("suspend", other["microvmId"])
+        assert process.wait(30) == 1 and b"does not run any more" in process.stderr.read()
+    hearth("terminate", other["microvmId"])
+
+
+def check_without_auto_resume_nothing_wakes(vm):
+    other = run("--shell", "--idle", "600", "--no-auto-resume")
+    hearth("suspend", other["microvmId"])
+    status, headers, body = refused(other, token(other))
+    assert (status, body) == (502, "") and "x-aws-proxy-error" not in headers, (status, headers, body)
+    out, err, code = execute(other, "true")
+    assert (out, code) == (b"", 1) and b"error:" in err, (out, err, code)
+    hearth("terminate", other["microvmId"])
+
+
+def check_what_ends_the_microvm_ends_its_sessions(vm):
+    other = run("--shell")
+    session = shell(other)
+    hearth("terminate", other["microvmId"])
+    assert session.closed()[0] == 1001
+    other = run("--shell")
+    session = shell(other)
+    ask = "import urllib.request as r, time\nfor _ in range(300):\n try: r.urlopen('http://127.0.0.1:8080/exit'); break\n except OSError: time.sleep(0.1)"
+    execute(other, "python3", "-c", ask)
+    # The application's end is its container's, and so the shell's: which of the two is told first is open.
+    code, reason = session.closed()
+    assert (code, reason) == (1000, "shell exited") or code == 1001, (code, reason)
+
+
+def check_an_idle_shell_is_suspended_and_a_busy_one_not(vm):
+    idle, busy = run("--shell", "--idle", "60"), run("--shell", "--idle", "60")
+    quiet, loud = shell(idle), shell(busy)
+    loud.type("while :; do echo be''at; sleep 5; done\n")
+    quiet.socket.settimeout(120)
+    start = time.monotonic()
+    assert quiet.closed()[0] == 1001
+    waited = time.monotonic() - start
+    assert waited > 50, waited
+    end = time.monotonic() + 15
+    while time.monotonic() < end:
+        loud.until("beat")
+    assert mv.get_microvm(microvmIdentifier=busy["microvmId"])["state"] == "RUNNING"
+    loud.leave()
+    for each in idle, busy:
+        hearth("terminate", each["microvmId"])
+    return f"suspended after {waited:.0f} s"
+
+
+def check_an_image_with_a_user(vm):
+    name = NAME + "-user"
+    with tempfile.TemporaryDirectory() as scratch:
+        dockerfile = "FROM public.ecr.aws/lambda/microvms:al2023-minimal\nUSER 1234:1234\nWORKDIR /tmp\nCMD [\"sleep\", \"infinity\"]\n"
+        pathlib.Path(scratch, "Dockerfile").write_text(dockerfile)
+        hearth("build", scratch, "--name", name, timeout=300)
+    other = json.loads(hearth("run", name, "--json", "--shell").stdout)
+    look = "id -u; id -g; grep -E 'NoNewPrivs|CapEff' /proc/self/status | tr '\\n\\t' '  '"
+    out = execute(other, "sh", "-c", look)[0].decode()
+    assert out.split()[:2] == ["1234", "1234"] and "CapEff: 0000000000000000" in out and "NoNewPrivs: 1" in out, out
+    assert execute(other, "id", "-u", options=["-u", "0"])[0] == b"0\n"
+    session = shell(other)
+    session.type(look + "; echo do''ne\n")
+    shown = session.until("done\r\n")
+    assert "\r\n0\r\n" in shown and "CapEff: 00000000a80425fb" in shown and "NoNewPrivs: 0" in shown, shown
+    session.leave()
+    with tempfile.TemporaryDirectory() as scratch:
+        pathlib.Path(scratch, "f").write_text("x")
+        hearth("cp", scratch + "/f", f"{other['microvmId']}:/root/f")
+        assert execute(other, "stat", "-c", "%u", "/root/f", options=["-u", "0"])[0] == b"0\n", "files are moved as root"
     hearth("terminate", other["microvmId"])
 
 
@@ -205,6 +284,80 @@ def check_exec_is_confined_as_the_application(vm):
     assert b"hosts" not in out, out
     out, err, code = execute(vm, "sh", "-c", "ls -l /proc/self/fd")
     assert out.count(b"pipe:") == 3 and out.count(b"->") == 4, out
+
+
+def check_what_goes_on_in_the_background_holds_nothing(vm):
+    out, err, code = execute(vm, "sh", "-c", "yes & exit 4", timeout=30)
+    assert code == 4 and len(out) < 10 << 20, (code, len(out))
+    out, err, code = execute(vm, "sh", "-c", "setsid yes & sleep 1000", options=["--timeout", "1"], timeout=30)
+    assert code == 124, code
+    out, err, code = execute(vm, "sh", "-c", "printf abc | cat", options=["-t"])
+    assert (out, code) == (b"abc", 0), out
+    assert execute(vm, "cat", options=["-i", "-t"], input=b"abc", timeout=30)[2] == 0, "an end after half a line"
+
+
+def check_a_client_that_reads_late(vm):
+    command = [HEARTH, "exec", vm["microvmId"], "--", "sh", "-c", "head -c 3000000 /dev/zero; exit 5"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        time.sleep(3)
+        assert len(process.stdout.read()) == 3_000_000
+        assert process.wait(30) == 5
+
+
+def check_insisting_ends_the_command(vm):
+    # The shell would say "Hangup" of its child to nobody, and die of that first.
+    command = [HEARTH, "exec", vm["microvmId"], "--", "sh", "-c", "exec 2>/dev/null; trap '' INT; trap ': >/tmp/hung-up; exit' HUP; echo on; while :; do sleep 0.1; done"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"on\n"
+        process.send_signal(signal.SIGINT)
+        time.sleep(1)
+        assert process.poll() is None, "the first is the program's"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    wait = "for i in $(seq 100); do [ -e /tmp/hung-up ] && exit 0; sleep 0.1; done; exit 1"
+    assert execute(vm, "sh", "-c", wait)[2] == 0, "it hears a hangup"
+    # Also when nobody takes the output.
+    with subprocess.Popen([HEARTH, "exec", vm["microvmId"], "--", "sh", "-c", "trap '' TERM; yes"], stdout=subprocess.PIPE) as process:
+        process.stdout.read(1)
+        time.sleep(1)
+        for _ in range(2):
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+        assert process.wait(10) == 143
+
+
+def check_hearth_shell_gives_the_terminal_back(vm):
+    done = hearth("shell", vm["microvmId"], input=b"echo ls\n", check=False)
+    assert done.returncode == 1 and b"no terminal" in done.stderr, done
+
+    def play(end):
+        ours, theirs = pty.openpty()
+        before = termios.tcgetattr(theirs)
+        with subprocess.Popen([HEARTH, "shell", vm["microvmId"]], stdin=theirs, stdout=theirs, stderr=theirs) as process:
+            os.write(ours, b"echo re''ady\n")
+            shown = b""
+            while b"ready" not in shown:
+                shown += os.read(ours, 4096)
+            assert termios.tcgetattr(theirs) != before, "raw"
+            end(process, ours)
+            # What is shown at the end must be taken, or the terminal's settings wait for it.
+            os.set_blocking(ours, False)
+            last = time.monotonic() + 30
+            while process.poll() is None and time.monotonic() < last:
+                try:
+                    os.read(ours, 4096)
+                except BlockingIOError:
+                    time.sleep(0.05)
+            code = process.wait(1)
+        after = termios.tcgetattr(theirs)
+        os.close(ours)
+        os.close(theirs)
+        assert after == before, (before, after)
+        return code
+
+    assert play(lambda process, ours: os.write(ours, b"exit 7\n")) == 0
+    for number in signal.SIGTERM, signal.SIGHUP:
+        assert play(lambda process, ours: process.send_signal(number)) == 128 + number
 
 
 def check_exec_moves_ten_megabytes_intact(vm):
@@ -282,9 +435,20 @@ def check_files_go_both_ways(vm):
             ((f"{vm}:/tmp/tree", scratch + "/gone/x"), "gone/x"),
             ((f"{vm}:/", scratch), "name the copy"),
             ((scratch, scratch), "MICROVM:/PATH"),
+            # The cause is here and not there.
+            (("/proc/self/mem", f"{vm}:/tmp/mem"), "mem: Input/output error (os error 5)\n"),
+            (("/dev/null", f"{vm}:/tmp/device"), "neither file nor directory"),
+            ((f"{vm}:/dev/null", scratch + "/device"), "neither file nor directory"),
         ]:
             done = hearth("cp", *arguments, check=False)
             assert done.returncode == 1 and word in done.stderr.decode(), (arguments, done)
+        assert not pathlib.Path(scratch, "device").exists()
+        # As often as it takes for two to race at its beginning.
+        for turn in range(10):
+            pathlib.Path(scratch, "turn").write_text(str(turn))
+            hearth("cp", scratch + "/turn", f"{vm}:/tmp/turn")
+            hearth("cp", f"{vm}:/tmp/turn", scratch + "/again")
+            assert pathlib.Path(scratch, "again").read_text() == str(turn)
         # Links in a hostile guest lead nowhere.
         script = "mkdir -p /tmp/evil && ln -s /etc /tmp/evil/out && cd /tmp && ln -sf /etc/passwd plain"
         hearth("exec", "-u", "0", vm, "--", "sh", "-c", script)
@@ -296,14 +460,15 @@ def check_files_go_both_ways(vm):
 
 
 def check_hostile_clients(vm):
-    for first, opcode in [(b"{", TEXT), (b"{}", TEXT), (b'{"argv":[]}', TEXT), (b"\0", BINARY)]:
+    user = b'{"get":{"path":"/"},"user":"app"}'
+    for first, opcode in [(b"{", TEXT), (b"{}", TEXT), (b'{"argv":[]}', TEXT), (user, TEXT), (b"\0", BINARY)]:
         session = Session(vm, token(vm), path=EXEC)
         session.send(opcode, first)
         opcode, payload = session.message()
         assert opcode == BINARY and payload[0] == FAILED, payload
         assert session.closed()[0] == 1011
     start = json.dumps({"argv": ["sleep", "100"]}).encode()
-    for rubbish, code in [(b"\xff", 1008), (b"", 1008), (b"\0" + b"x" * 40000, 1008), (b"\0" + b"x" * 300000, 1009)]:
+    for rubbish, code in [(b"\xff", 1008), (b"", 1008), (b"\0" + b"x" * 40000, 1008), (b"\0" + b"x" * 300000, 1009), (bytes([SIGNAL, 32]), 1008)]:
         session = Session(vm, token(vm), path=EXEC)
         session.send(TEXT, start)
         session.send(BINARY, rubbish)
@@ -316,7 +481,7 @@ def check_hostile_clients(vm):
             session.send(BINARY, b"\0" + b"x" * 30000)
     except OSError:
         pass
-    assert session.closed()[0] in (1001, 1011)
+    assert session.closed() == (1011, "the session broke off")
 
 
 def check_sessions_are_bounded(vm):

@@ -54,7 +54,7 @@ where
             tokio::spawn(async move {
                 let mut stream = stream.compat();
                 match read_request(&mut stream).await {
-                    Request::Hello(_) => send(&mut stream, &hello(1)).await,
+                    Request::Hello(_) => send(&mut stream, &hello(wire::GENERATION)).await,
                     request => serve(request, stream).await,
                 }
             });
@@ -210,6 +210,36 @@ async fn answers_that_are_too_long_or_rubbish_are_errors_of_that_request_only() 
         "the guest's words are tamed"
     );
     agent.dial(2).await.expect("the connection is as good as before");
+}
+
+#[tokio::test]
+async fn a_session_that_may_have_begun_is_told_from_one_that_has_not() {
+    let session = |name: &str| wire::Session {
+        job: wire::Job::Exec(vec![name.into()]),
+        user: None,
+        workdir: None,
+        env: Vec::new(),
+        terminal: None,
+        timeout_ms: 0,
+    };
+    let agent = open(polite_guest(|request, mut stream| async move {
+        let Request::Session(asked) = request else { panic!("{request:?}") };
+        match asked.job {
+            wire::Job::Exec(argv) if argv[0] == "no" => {
+                send(&mut stream, &Response::Failed(Fault::Failed("no room".into()))).await;
+            }
+            wire::Job::Exec(argv) if argv[0] == "wrong" => send(&mut stream, &Response::Dialed).await,
+            _ => {}
+        }
+    }))
+    .await;
+    for vague in ["silent", "wrong"] {
+        let error = agent.session(session(vague)).await.expect_err("no answer");
+        assert!(matches!(error, AgentError::Unsure { what: "session", .. }), "{vague}: {error}");
+    }
+    assert!(matches!(agent.session(session("no")).await, Err(AgentError::Guest { .. })));
+    agent.close().await;
+    assert!(matches!(agent.session(session("late")).await, Err(AgentError::Ended(_))), "nothing was sent");
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! stream    = item End
-//! item      = File chunk* 0 | Link | Skipped | Directory item* Leave
+//! item      = File chunk* 0 | Link | Skipped | Directory item* Leave      the outermost: no Link, no Skipped
 //! chunk     = u32 (little-endian, 1..=MAX_CHUNK_BYTES) bytes
 //! ```
 //!
@@ -27,6 +27,9 @@ pub const MAX_DEPTH: usize = 256;
 pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
 /// Mode bits that travel. Set-user-id and the like do not: the other side's users are not ours.
 const MODE: u32 = 0o777;
+
+/// What is wrong with a device, a pipe, a socket as the outermost entry.
+const NEITHER: &str = "is neither file nor directory";
 
 /// What a stream consists of. Append only, as all of [`wire`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,6 +190,23 @@ mod tests {
             unpack(&to, &mut &stream[..]).expect_err("refused");
         }
         assert_eq!(fs::read_dir(&outside).expect("dir").count(), 0);
+        // The outermost entry is no link at all, nor nothing.
+        for odd in [link, Entry::Skipped { name: b"x".to_vec() }] {
+            let place = dir.path().join("new");
+            let error = unpack(&place, &mut &raw(&[odd, Entry::End])[..]).expect_err("refused");
+            assert!(matches!(error, FilesError::Malformed(_)), "{error}");
+            fs::symlink_metadata(&place).expect_err("nothing was made");
+        }
+    }
+
+    #[test]
+    fn what_is_skipped_has_a_name_of_bounded_length() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        for (bytes, fits) in [(255, true), (256, false)] {
+            let skipped = Entry::Skipped { name: vec![b'x'; bytes] };
+            let stream = raw(&[Entry::Directory(meta("top")), skipped, Entry::Leave, Entry::End]);
+            assert_eq!(unpack(&dir.path().join("to"), &mut &stream[..]).is_ok(), fits, "{bytes}");
+        }
     }
 
     #[test]
@@ -214,6 +234,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("tempdir");
         let error = pack(&dir.path().join("gone"), &mut Vec::new()).expect_err("missing").to_string();
         assert!(error.contains("gone") && error.contains("No such file"), "{error}");
+        let error = pack(Path::new("/dev/null"), &mut Vec::new()).expect_err("a device").to_string();
+        assert_eq!(error, "/dev/null: is neither file nor directory");
     }
 
     proptest! {

@@ -12,14 +12,17 @@ use std::{
 
 use rustix::fs::OFlags;
 
-use crate::{Entry, FilesError, MAX_CHUNK_BYTES, MAX_DEPTH, MODE, Meta};
+use crate::{Entry, FilesError, MAX_CHUNK_BYTES, MAX_DEPTH, MODE, Meta, NEITHER};
 
 /// Writes what `path` is, with everything in it. A link is followed when `path` itself is one, and nowhere else.
 ///
 /// # Errors
-/// Something could not be read: then the stream is not whole, and the other side knows.
+/// Something could not be read, or `path` is a device or the like: then the stream is not whole, and the other side knows.
 pub fn pack(path: &Path, out: &mut impl Write) -> Result<(), FilesError> {
     let found = fs::metadata(path).map_err(|source| failed("read", path, source))?;
+    if !found.is_file() && !found.is_dir() {
+        return Err(FilesError::Place { path: path.to_owned(), why: NEITHER });
+    }
     item(path, &found, out, 0)?;
     say(&Entry::End, out)?;
     out.flush().map_err(FilesError::Stream)

@@ -19,7 +19,7 @@ use rustix::{
     io::Errno,
 };
 
-use crate::{Entry, FilesError, MAX_CHUNK_BYTES, MAX_DEPTH, MODE, Meta};
+use crate::{Entry, FilesError, MAX_CHUNK_BYTES, MAX_DEPTH, MODE, Meta, NEITHER};
 
 /// The longest name of Linux, in bytes.
 const MAX_NAME_BYTES: usize = 255;
@@ -78,8 +78,14 @@ impl Unpacker {
             Entry::File(meta) => self.file(&meta, input),
             Entry::Directory(meta) => self.enter(meta),
             Entry::Leave => self.leave(),
+            // Whoever asks for a copy asks for a file or a directory: a link in its place would lead the next one elsewhere.
+            Entry::Link { .. } if self.open.is_empty() => Err(malformed("a link, and nothing that it leads to")),
             Entry::Link { name, target } => self.link(&name, target),
+            Entry::Skipped { .. } if self.open.is_empty() => Err(malformed(NEITHER)),
             Entry::Skipped { name } => {
+                if name.len() > MAX_NAME_BYTES {
+                    return Err(malformed("a name that is none"));
+                }
                 if self.skipped.len() < MAX_SKIPPED {
                     self.skipped.push(String::from_utf8_lossy(&name).into_owned());
                 }

@@ -113,10 +113,11 @@ impl Application {
     }
 
     /// What it was started as, and its main process, while it runs.
-    pub fn running(&self) -> Option<(Container, Pid)> {
+    pub fn running(&self) -> Option<(Container, OwnedFd)> {
         let inner = self.inner();
-        inner.main_process.as_ref()?;
-        Some((inner.container.clone()?, inner.main_pid?))
+        // Without one to hand out there is no way in, which is as good as none.
+        let main = inner.main_process.as_ref()?.try_clone().ok()?;
+        Some((inner.container.clone()?, main))
     }
 
     /// Sends SIGTERM, waits up to `grace`, sends SIGKILL, waits until it is gone. At once done when it does not run.

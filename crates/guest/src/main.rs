@@ -2,8 +2,8 @@
 //!
 //! It boots the machine ([`boot`]), opens the control channel ([`port`]) and serves the host's requests over it ([`serve`],
 //! [`requests`]): start the application in its container ([`application`], [`container`]), dial its ports, renew the guest
-//! after a restore ([`renew`]), run programs beside the application ([`session`]), tell what happened ([`events`]), end the machine ([`machine`]). What the two sides say is
-//! the `wire` crate's.
+//! after a restore ([`renew`]), run programs beside the application ([`session`]), tell what happened ([`events`]), end
+//! the machine ([`machine`]). What the two sides say is the `wire` crate's.
 //!
 //! One thread, no `panic`, no exit: when the agent ends, so does the machine.
 

@@ -39,6 +39,8 @@ pub(crate) enum Refusal {
     BadGateway,
     /// A shell of an image whose agent has none.
     AgentTooOld,
+    /// The guest could not begin a shell.
+    ShellFailed,
     /// A shell or program too many.
     TooManySessions,
     /// A request too many, at a time or in a second (spec 6.9).
@@ -73,6 +75,11 @@ impl Refusal {
                 StatusCode::BAD_GATEWAY,
                 "The guest agent of this image is too old for a shell: build a new version of the image",
                 Some("AGENT_TOO_OLD"),
+            ),
+            Refusal::ShellFailed => (
+                StatusCode::BAD_GATEWAY,
+                "The shell could not begin; the server's log says why, and so does a program at /.hearth/exec",
+                Some("SHELL_FAILED"),
             ),
             Refusal::TooManySessions => (
                 StatusCode::TOO_MANY_REQUESTS,

@@ -15,6 +15,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::sockopt;
 use rustls::ServerConfig;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -45,6 +46,12 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long a client that asks for nothing may take to leave its place to another.
 const LEAVE_WITHIN: Duration = Duration::from_millis(250);
+/// Any client that is silent for so long is asked for one by its kernel; HTTP/1.1 and what it is upgraded to have no other
+/// way to learn that a client has vanished.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+const PROBE_EVERY: Duration = Duration::from_secs(20);
+/// As many without an answer end the connection.
+const PROBES: u32 = 3;
 /// When the host is out of file descriptors or memory there is no event to wait for.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
@@ -224,8 +231,9 @@ async fn connection(
     stop: CancellationToken,
 ) {
     let limits = proxy.limits;
-    // Without it small writes wait for the peer's acknowledgement; a socket that refuses it still works.
+    // Without it small writes wait for the peer's acknowledgement; a socket that refuses these two still works.
     let _ = tcp.set_nodelay(true);
+    let _ = probe(&tcp);
     let (requests, in_flight) = watch::channel(0);
     let mut client =
         Client { sni: None, tls: acceptor.is_some(), peer, requests, kept: Kept::default(), seat: seat.clone() };
@@ -279,6 +287,14 @@ async fn converse(
             http1_settings(&limits).serve_connection(TokioIo::new(Lingering::new(stream)), service).with_upgrades();
         drive(connection, http1::UpgradeableConnection::graceful_shutdown, in_flight, limits.idle, &seat, stop).await
     }
+}
+
+/// Has the kernel find out when the peer is not there any more.
+fn probe(tcp: &TcpStream) -> rustix::io::Result<()> {
+    sockopt::set_tcp_keepidle(tcp, PROBE_AFTER)?;
+    sockopt::set_tcp_keepintvl(tcp, PROBE_EVERY)?;
+    sockopt::set_tcp_keepcnt(tcp, PROBES)?;
+    sockopt::set_socket_keepalive(tcp, true)
 }
 
 fn http1_settings(limits: &Limits) -> http1::Builder {
@@ -352,5 +368,19 @@ where
 {
     fn execute(&self, task: F) {
         self.0.spawn(task);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_vanished_is_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let tcp = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        probe(&tcp).unwrap();
+        assert!(sockopt::socket_keepalive(&tcp).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&tcp).unwrap(), PROBE_AFTER);
     }
 }

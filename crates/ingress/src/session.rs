@@ -12,7 +12,7 @@ mod dialect;
 mod places;
 mod start;
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
 use bytes::Bytes;
 use futures::{SinkExt, StreamExt, stream::SplitSink, stream::SplitStream};
@@ -27,7 +27,7 @@ use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf},
     sync::watch,
-    time::timeout,
+    time::{Instant, sleep_until, timeout},
 };
 use tokio_tungstenite::{
     WebSocketStream,
@@ -37,7 +37,7 @@ use tokio_tungstenite::{
         protocol::{CloseFrame, Role, WebSocketConfig, frame::coding::CloseCode},
     },
 };
-use wire::session::{Deframer, Output, WINDOW_BYTES, frame};
+use wire::session::{Deframer, MAX_MESSAGE_BYTES, Output, WINDOW_BYTES, frame};
 
 use self::dialect::{Dialect, Down, Up};
 pub(crate) use self::places::Places;
@@ -62,6 +62,10 @@ const MAX_CLIENT_MESSAGE_BYTES: usize = 256 << 10;
 const START_WITHIN: Duration = Duration::from_secs(10);
 /// How long a client may take to confirm the end.
 const LINGER: Duration = Duration::from_secs(5);
+/// Keystrokes that wait here while the shell takes none (512 KiB); the client itself waits with more.
+const MAX_WAITING_BYTES: usize = 512 << 10;
+/// How long a client may be kept waiting so: it is not listened to meanwhile, and may have left.
+const TAKEN_WITHIN: Duration = Duration::from_secs(5 * 60);
 /// Bytes read from the guest at a time.
 const READ_BYTES: usize = 32 << 10;
 
@@ -146,11 +150,11 @@ pub(crate) async fn serve(
 
 /// Why there is no shell, before the client's upgrade is answered.
 fn refusal(error: SessionError) -> Refusal {
-    tracing::debug!(%error, "no session");
+    tracing::info!(%error, "no shell");
     match error {
         SessionError::Connect(error) => error.into(),
         SessionError::TooOld => Refusal::AgentTooOld,
-        SessionError::Failed(_) => Refusal::BadGateway,
+        SessionError::Failed(_) => Refusal::ShellFailed,
     }
 }
 
@@ -201,44 +205,116 @@ async fn talk(client: &mut Client, guest: Box<dyn Stream>, dialect: Dialect) -> 
     }
 }
 
-/// From the client to the guest.
+/// From the client to the guest. What needs no credit does not wait behind what does.
 async fn up(
     mut client: SplitStream<&mut Client>,
     mut guest: WriteHalf<Box<dyn Stream>>,
     dialect: Dialect,
     credit: &watch::Sender<usize>,
 ) -> End {
+    let mut waiting = Waiting::default();
+    let mut room = credit.subscribe();
     loop {
-        let message = match client.next().await {
-            Some(Ok(message)) => message,
-            Some(Err(WebSocketError::Capacity(_))) => return End::new(CloseCode::Size, "message too long"),
-            Some(Err(_)) | None => return End::new(CloseCode::Normal, ""),
+        let needed = waiting.next_cost(dialect);
+        let free = tokio::select! {
+            found = room.wait_for(|credit| *credit >= needed), if needed > 0 => match found {
+                Ok(_) => vec![],
+                Err(_) => return GONE,
+            },
+            message = client.next(), if !waiting.full() => match heard(message, dialect) {
+                Ok(messages) => waiting.put(messages, dialect),
+                Err(end) => return end,
+            },
+            () = sleep_until(waiting.since + TAKEN_WITHIN), if waiting.full() => return NOT_TAKEN,
         };
-        let message = match dialect.up(&message) {
-            Up::Messages(messages) => messages,
-            Up::Nothing => continue,
-            Up::Wrong(reason) => return End::new(CloseCode::Policy, reason),
-        };
-        for message in message {
-            let needed = dialect.cost(&message);
-            let mut room = credit.subscribe();
-            if room.wait_for(|credit| *credit >= needed).await.is_err() {
-                return End::new(CloseCode::Away, "");
-            }
-            credit.send_modify(|credit| *credit -= needed);
+        let mut messages = waiting.within(*credit.borrow(), dialect);
+        credit.send_modify(|credit| *credit -= messages.iter().map(|message| dialect.cost(message)).sum::<usize>());
+        messages.extend(free);
+        for message in messages {
             let sent = async {
                 guest.write_all(&frame(&message)).await?;
                 guest.flush().await
             };
-            if sent.await.is_err() {
-                return GONE;
+            match timeout(TAKEN_WITHIN, sent).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return GONE,
+                Err(_) => return NOT_TAKEN,
             }
         }
     }
 }
 
+/// The messages for the guest in what the client said, or why that was the last.
+fn heard(message: Option<Result<Message, WebSocketError>>, dialect: Dialect) -> Result<Vec<Vec<u8>>, End> {
+    let message = match message {
+        Some(Ok(message)) => message,
+        Some(Err(WebSocketError::Capacity(_))) => return Err(End::new(CloseCode::Size, "message too long")),
+        Some(Err(_)) | None => return Err(End::new(CloseCode::Normal, "")),
+    };
+    match dialect.up(&message) {
+        Up::Messages(messages) => Ok(messages),
+        Up::Nothing => Ok(vec![]),
+        Up::Wrong(reason) => Err(End::new(CloseCode::Policy, reason)),
+    }
+}
+
+/// Keystrokes that wait for credit, in their order.
+struct Waiting {
+    messages: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// When the last of them was sent, or the first came.
+    since: Instant,
+}
+
+impl Default for Waiting {
+    fn default() -> Self {
+        Waiting { messages: VecDeque::new(), bytes: 0, since: Instant::now() }
+    }
+}
+
+impl Waiting {
+    fn full(&self) -> bool {
+        self.bytes >= MAX_WAITING_BYTES
+    }
+
+    /// Takes what needs credit; gives back the rest.
+    fn put(&mut self, messages: Vec<Vec<u8>>, dialect: Dialect) -> Vec<Vec<u8>> {
+        if self.messages.is_empty() {
+            self.since = Instant::now();
+        }
+        let (costly, free): (Vec<_>, Vec<_>) = messages.into_iter().partition(|message| dialect.cost(message) > 0);
+        for message in costly {
+            self.bytes += dialect.cost(&message);
+            match self.messages.back_mut() {
+                // Single keys become one message: they cost no more than their bytes.
+                Some(last) if last.len() + message.len() <= MAX_MESSAGE_BYTES => last.extend_from_slice(&message[1..]),
+                _ => self.messages.push_back(message),
+            }
+        }
+        free
+    }
+
+    /// What the next of them costs; 0: there is none.
+    fn next_cost(&self, dialect: Dialect) -> usize {
+        self.messages.front().map_or(0, |message| dialect.cost(message))
+    }
+
+    /// Those that may be sent on so much credit.
+    fn within(&mut self, mut credit: usize, dialect: Dialect) -> Vec<Vec<u8>> {
+        let mut sent = Vec::new();
+        while let Some(message) = self.messages.pop_front_if(|message| dialect.cost(message) <= credit) {
+            credit -= dialect.cost(&message);
+            self.bytes -= dialect.cost(&message);
+            self.since = Instant::now();
+            sent.push(message);
+        }
+        sent
+    }
+}
+
 /// The guest, or the way to it, ended before the program did: suspended, terminated.
 const GONE: End = End::new(CloseCode::Away, "the microVM does not run any more");
+const NOT_TAKEN: End = End::new(CloseCode::Policy, "input is not taken");
 
 /// From the guest to the client.
 async fn down(
@@ -277,7 +353,7 @@ async fn down(
             }
             match output {
                 Output::Exited(_) => return End::new(CloseCode::Normal, dialect.over()),
-                Output::Failed(_) => return End::new(CloseCode::Error, "no session"),
+                Output::Failed(_) => return End::new(CloseCode::Error, "the session broke off"),
                 _ => {}
             }
         }

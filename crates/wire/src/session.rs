@@ -4,7 +4,7 @@
 //! message's length precedes it; a WebSocket brings the length itself, so that both carry the same messages.
 //!
 //! Standard input is sent on credit: at most [`WINDOW_BYTES`] that the program has not taken yet. So signals and sizes never
-//! wait behind input that nobody reads, and the agent holds no more than that.
+//! wait behind input that nobody reads, and no more than that waits for a program in the agent.
 
 use crate::{LENGTH_BYTES, TerminalSize};
 
@@ -51,7 +51,7 @@ pub enum Input<'a> {
     End,
     /// The terminal has another size. Means nothing without a terminal.
     Resize(TerminalSize),
-    /// A signal for the program's process group, by its number on Linux: 1..=64.
+    /// A signal for the program's process group, by its number on Linux: 1..=31, those that have names.
     Signal(u8),
 }
 
@@ -65,7 +65,7 @@ impl<'a> Input<'a> {
             (RESIZE, &[a, b, c, d]) => {
                 Some(Input::Resize(TerminalSize { cols: u16::from_le_bytes([a, b]), rows: u16::from_le_bytes([c, d]) }))
             }
-            (SIGNAL, &[number @ 1..=64]) => Some(Input::Signal(number)),
+            (SIGNAL, &[number @ 1..=31]) => Some(Input::Signal(number)),
             _ => None,
         };
         input.ok_or(SessionError::Malformed { kind })
@@ -95,7 +95,7 @@ pub enum Output<'a> {
     Taken(u32),
     /// It ended, and all of its output was sent: the last message.
     Exited(Exit),
-    /// It could not begin, and why: the last message.
+    /// It could not begin, or its session broke off, and why: the last message.
     Failed(&'a str),
 }
 
@@ -216,7 +216,7 @@ mod tests {
 
     #[test]
     fn what_is_no_message_is_refused() {
-        for bad in [&[END, 1][..], &[RESIZE, 1, 2, 3], &[SIGNAL, 0], &[SIGNAL, 65], &[SIGNAL], &[STDOUT, 1], &[99]] {
+        for bad in [&[END, 1][..], &[RESIZE, 1, 2, 3], &[SIGNAL, 0], &[SIGNAL, 32], &[SIGNAL], &[STDOUT, 1], &[99]] {
             assert_eq!(Input::read(bad), Err(SessionError::Malformed { kind: bad[0] }));
         }
         for bad in [&[INPUT][..], &[TAKEN, 1], &[EXITED, 0, 0, 0, 0, 2], &[FAILED, 0xff]] {

@@ -55,6 +55,14 @@ pub enum AgentError {
         /// The request.
         what: &'static str,
     },
+    /// Something that must not happen twice was asked for, and what came of it is not known. Not to be asked again.
+    #[error("no answer to {what}, which may have begun: {cause}")]
+    Unsure {
+        /// The request.
+        what: &'static str,
+        /// What came instead of the answer.
+        cause: Box<AgentError>,
+    },
     /// A step in the guest failed.
     #[error("{what} failed in the guest: {message}")]
     Guest {

@@ -86,19 +86,24 @@ impl Agent {
 
     /// Runs a program in the application's container: one round trip. The stream then carries the messages of
     /// [`wire::session`], unchecked: what comes from it is the guest's. [`AgentError::Unsupported`] when the image's agent is
-    /// older than [`wire::SESSION_GENERATION`].
+    /// older than [`wire::SESSION_GENERATION`]; [`AgentError::Unsure`] when it was asked and its answer is none: a program is
+    /// not to be started twice.
     pub async fn session(&self, session: wire::Session) -> Result<AgentStream, AgentError> {
         if self.generation() < wire::SESSION_GENERATION {
             return Err(AgentError::Unsupported { what: "sessions" });
         }
-        bounded("session", ANSWER_WITHIN, async {
-            let mut stream = self.link.open().await?;
+        let mut stream = bounded("session", ANSWER_WITHIN, self.link.open()).await?;
+        let asked = bounded("session", ANSWER_WITHIN, async {
             match ask(&mut stream, "session", &Request::Session(session)).await? {
-                Response::Done => Ok(stream),
+                Response::Done => Ok(()),
                 other => Err(unexpected("session", other)),
             }
-        })
-        .await
+        });
+        match asked.await {
+            Ok(()) => Ok(stream),
+            Err(answer @ (AgentError::Guest { .. } | AgentError::Unsupported { .. })) => Err(answer),
+            Err(cause) => Err(AgentError::Unsure { what: "session", cause: Box::new(cause) }),
+        }
     }
 
     /// Makes a restored guest its own: clock, randomness, names. Before hooks and traffic; may be repeated.

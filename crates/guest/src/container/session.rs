@@ -8,14 +8,16 @@
 //! ```text
 //! agent (pid 1 of the VM)
 //!   └─ attendant             reads the plan from the socket, reports "pid <n>"
-//!        └─ the session      sends its ends with "ready", then "failed <why>" or closes the socket by becoming the program
+//!        └─ the session      sends its ends with "ready", then "failed <why>" or closes the socket and becomes the program
 //! ```
+//!
+//! The socket is the attendant's standard input, a pidfd of the container's main process its standard output. When both have
+//! let go of the socket, the program executes.
 
 use std::{
     env,
     io::{self, BufReader, BufWriter, IoSlice},
     mem::MaybeUninit,
-    net::Shutdown,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     os::unix::net::UnixStream,
     path::Path,
@@ -27,7 +29,7 @@ use rustix::{
     fs::{Mode, OFlags, open},
     net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg},
     pipe::{PipeFlags, pipe_with},
-    process::{Pid, PidfdFlags, Signal, ioctl_tiocsctty, pidfd_open, set_parent_process_death_signal, setsid, umask},
+    process::{Pid, Signal, getppid, ioctl_tiocsctty, set_parent_process_death_signal, setsid, umask},
     pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt},
     termios::{Winsize, tcsetwinsize},
     thread::{ThreadNameSpaceType, move_into_thread_name_spaces},
@@ -53,84 +55,118 @@ const PIPE_BYTES: usize = 64 * 1024;
 /// Most ends that are sent: standard input, output and error.
 const MAX_ENDS: usize = 3;
 
-/// What the attendant is told: the container's main process, what it was started as, what to do.
-pub type Plan = (i32, Container, Session);
+/// What the attendant is told: what the container's main process was started as, and what to do beside it.
+pub type Plan = (Container, Session);
 
 /// The attendant's whole life.
 pub fn attend() -> ! {
-    let Ok(mut control) = take_control() else { exit(EXIT_FAILED) };
-    let child = match start(&mut control) {
-        Ok(child) => child,
-        Err(error) => fail(&control, &error),
-    };
-    drop(control);
+    let (Ok(control), Ok(main)) = (take_control(), take_main()) else { exit(EXIT_FAILED) };
+    // Which lets go of the socket.
+    let child = start(control, main);
     exit(wait_for(child).unwrap_or(EXIT_FAILED))
 }
 
+/// The container's main process, that came as standard output, under a number that the program will not inherit.
+fn take_main() -> io::Result<OwnedFd> {
+    let main = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3)?;
+    rustix::stdio::dup2_stdout(std::fs::OpenOptions::new().write(true).open("/dev/null")?)?;
+    Ok(main)
+}
+
 /// Joins the container as far as this process can and forks; returns in the attendant only.
-fn start(control: &mut UnixStream) -> Result<Pid, SetupError> {
-    let (main, container, session): Plan = read_plan(control).step("read the session")?;
-    let main = Pid::from_raw(main).ok_or_else(|| io::Error::other("no pid")).step("find the application")?;
-    let main = pidfd_open(main, PidfdFlags::empty()).step("find the application")?;
-    setup::join_cgroup().step("join the application's cgroup")?;
-    let namespaces = ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION | ThreadNameSpaceType::PROCESS_ID;
-    move_into_thread_name_spaces(main.as_fd(), namespaces).step("enter the container")?;
-    match sys::fork().step("fork")? {
-        sys::Fork::Child => match become_program(control, main, container, &session) {
-            Ok(code) => exit(code),
-            Err(error) => fail(control, &error),
-        },
-        sys::Fork::Parent(child) => {
-            report(control, format_args!("pid {}", child.as_raw_nonzero())).step("report the pid")?;
-            Ok(child)
+fn start(mut control: UnixStream, main: OwnedFd) -> Pid {
+    let forked = join(&mut control, &main).unwrap_or_else(|error| fail(&control, &error));
+    match forked {
+        (sys::Fork::Child, container, session) => {
+            let ready = prepare(&control, main, container, session).unwrap_or_else(|error| fail(&control, &error));
+            // By a close and not by a shutdown: the attendant may still have to say its word on the same socket.
+            drop(control);
+            exit(ready.run())
+        }
+        (sys::Fork::Parent(child), ..) => {
+            let told = report(&control, format_args!("pid {}", child.as_raw_nonzero())).step("report the pid");
+            told.unwrap_or_else(|error| fail(&control, &error));
+            child
         }
     }
 }
 
-/// Enters the container for good and becomes the program. Returns the exit code when there is nothing to execute, which has
-/// then been said on the program's standard error.
-fn become_program(
-    control: &UnixStream,
-    main: OwnedFd,
-    container: Container,
-    session: &Session,
-) -> Result<i32, SetupError> {
-    set_parent_process_death_signal(Some(Signal::KILL)).step("follow the attendant's death")?;
+fn join(control: &mut UnixStream, main: &OwnedFd) -> Result<(sys::Fork, Container, Session), SetupError> {
+    let (container, session): Plan = read_plan(control).step("read the session")?;
+    setup::join_cgroup().step("join the application's cgroup")?;
+    let namespaces = ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION | ThreadNameSpaceType::PROCESS_ID;
+    move_into_thread_name_spaces(main.as_fd(), namespaces).step("enter the container")?;
+    Ok((sys::fork().step("fork")?, container, session))
+}
+
+/// What is left to do in the container.
+enum Ready {
+    Program(Container, Account),
+    Get(String),
+    Put { path: String, name: Option<String> },
+}
+
+/// Enters the container for good, up to what needs no more than doing it.
+fn prepare(control: &UnixStream, main: OwnedFd, container: Container, session: Session) -> Result<Ready, SetupError> {
+    follow_the_attendant()?;
     setsid().step("make a session")?;
     umask(Mode::from_raw_mode(0o022));
     std::fs::write("/proc/self/oom_score_adj", "0").step("set the out-of-memory score")?;
     move_into_thread_name_spaces(main.as_fd(), ThreadNameSpaceType::MOUNT).step("enter the container's file system")?;
     drop(main);
 
-    let account = account(user_of(session, &container))?;
-    match session.terminal {
+    let account = account(user_of(&session, &container))?;
+    match session.terminal.filter(|_| is_program(&session.job)) {
         Some(size) => open_terminal(control, size, &account)?,
         None => open_pipes(control, &account)?,
     }
-    let workdir = match (&session.job, &session.workdir) {
-        (Job::Get(_) | Job::Put { .. }, _) => "/",
-        (_, Some(workdir)) => workdir,
-        (_, None) => &container.workdir,
+    let workdir = match &session.workdir {
+        _ if !is_program(&session.job) => "/",
+        Some(workdir) => workdir,
+        None => &container.workdir,
     };
     env::set_current_dir(workdir).step(format!("enter the working directory {workdir}"))?;
     caps::limit_files(container.all_capabilities).step("set limits")?;
     caps::become_account(&account, container.all_capabilities).step("become the user")?;
+    // The kernel forgets this when the user id changes.
+    follow_the_attendant()?;
+    Ok(match session.job {
+        Job::Get(from) => Ready::Get(from),
+        Job::Put { path, name } => Ready::Put { path, name },
+        Job::Shell | Job::Exec(_) => Ready::Program(program_of(&session, container), account),
+    })
+}
+
+/// From here on this process dies when the attendant does.
+fn follow_the_attendant() -> Result<(), SetupError> {
     set_parent_process_death_signal(Some(Signal::KILL)).step("follow the attendant's death")?;
-    match &session.job {
-        Job::Get(from) => finish_with(control, || get(from)),
-        Job::Put { path, name } => finish_with(control, || put(path, name.as_deref())),
-        Job::Shell | Job::Exec(_) => Ok(execute(&program_of(session, container), &account.home)),
+    // The attendant is outside of this PID namespace and has no number here; who inherits its children is inside.
+    match getppid() {
+        None => Ok(()),
+        Some(_) => Err(io::Error::other("it is dead already")).step("follow the attendant's death"),
     }
 }
 
-/// Tells the agent that all is ready, as becoming a program would; then does the work. Its exit code.
-fn finish_with(control: &UnixStream, work: impl FnOnce() -> Result<(), FilesError>) -> Result<i32, SetupError> {
-    control.shutdown(Shutdown::Both).step("let go of the agent")?;
-    if let Err(error) = work() {
-        eprintln!("{error}");
-        return Ok(1);
+impl Ready {
+    /// Does it; the exit code, if this process is still there then. What is wrong is said on standard error.
+    fn run(self) -> i32 {
+        let moved = match self {
+            Ready::Program(container, account) => return execute(&container, &account.home),
+            Ready::Get(from) => get(&from),
+            Ready::Put { path, name } => put(&path, name.as_deref()),
+        };
+        match moved {
+            Ok(()) => 0,
+            Err(error) => {
+                eprintln!("{error}");
+                1
+            }
+        }
     }
-    Ok(0)
+}
+
+fn is_program(job: &Job) -> bool {
+    matches!(job, Job::Shell | Job::Exec(_))
 }
 
 /// Packs what is at the path into standard output.
@@ -148,12 +184,13 @@ fn put(path: &str, name: Option<&str>) -> Result<(), FilesError> {
     Ok(())
 }
 
-/// A shell is root's (spec 8); a program is the application's own user's, if nobody else is named.
+/// Files are moved as root, whoever is named; a shell is root's (spec 8) and a program the application's own user's, if nobody
+/// else is named.
 fn user_of<'a>(session: &'a Session, container: &'a Container) -> &'a str {
-    match (&session.user, &session.job) {
-        (Some(user), _) => user,
-        (None, Job::Shell | Job::Get(_) | Job::Put { .. }) => ROOT,
-        (None, Job::Exec(_)) => &container.user,
+    match (&session.job, &session.user) {
+        (Job::Get(_) | Job::Put { .. }, _) | (Job::Shell, None) => ROOT,
+        (Job::Shell | Job::Exec(_), Some(user)) => user,
+        (Job::Exec(_), None) => &container.user,
     }
 }
 
@@ -259,6 +296,9 @@ mod tests {
         assert_eq!((user_of(&shell, &container), user_of(&exec, &container)), ("0", "app"));
         let named = Session { user: Some("x".into()), ..shell.clone() };
         assert_eq!(user_of(&named, &container), "x");
+        for job in [Job::Get("/".into()), Job::Put { path: "/".into(), name: None }] {
+            assert_eq!(user_of(&Session { job, ..named.clone() }, &container), "0", "files are root's to move");
+        }
         assert_eq!(program_of(&shell, container.clone()).argv, ["sh"], "no bash in that PATH");
         assert_eq!(program_of(&exec, container).argv, ["id"]);
     }

@@ -37,7 +37,7 @@ pub use connection::{Connection, trust};
 pub use endpoint::{Call, Endpoint};
 pub use keys::AccessKey;
 pub use ready::{Key, Ready};
-pub use session::{Heard, Session};
+pub use session::{Ear, Heard, Mouth, Session};
 pub use wait::{POLL, wait_for};
 
 /// Longest wait for the head of an answer of the API; no operation blocks that long.

@@ -2,7 +2,10 @@
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
-use futures::{SinkExt, StreamExt};
+use futures::{
+    SinkExt, StreamExt,
+    stream::{SplitSink, SplitStream},
+};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::upgrade::Upgraded;
@@ -24,11 +27,19 @@ const MAX_MESSAGE_BYTES: usize = 1 << 20;
 /// What is read of an answer that is no session.
 const MAX_ANSWER_BYTES: usize = 4096;
 
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
 /// An open session.
 pub struct Session {
-    socket: WebSocketStream<TokioIo<Upgraded>>,
+    socket: Socket,
     _connection: Connection,
 }
+
+/// The way to the server.
+pub struct Mouth<'a>(SplitSink<&'a mut Socket, Message>);
+
+/// The way from the server.
+pub struct Ear<'a>(SplitStream<&'a mut Socket>);
 
 /// What comes from a session.
 pub enum Heard {
@@ -74,6 +85,19 @@ impl Session {
         Ok(Session { socket, _connection: connection })
     }
 
+    /// Its two ways. What is not taken on one of them holds up nothing on the other.
+    pub fn split(&mut self) -> (Mouth<'_>, Ear<'_>) {
+        let (mouth, ear) = (&mut self.socket).split();
+        (Mouth(mouth), Ear(ear))
+    }
+
+    /// Sends a text message.
+    pub async fn send_text(&mut self, text: String) -> Result<()> {
+        self.split().0.send_text(text).await
+    }
+}
+
+impl Mouth<'_> {
     /// Sends a binary message.
     pub async fn send(&mut self, bytes: Vec<u8>) -> Result<()> {
         self.say(Message::binary(bytes)).await
@@ -85,17 +109,25 @@ impl Session {
     }
 
     async fn say(&mut self, message: Message) -> Result<()> {
-        match self.socket.send(message).await {
-            // Why it was closed is still to be heard.
-            Ok(()) | Err(WebSocketError::ConnectionClosed | WebSocketError::Protocol(_)) => Ok(()),
+        match self.0.send(message).await {
+            // What the server said before, and why it left, is still to be heard.
+            Ok(())
+            | Err(
+                WebSocketError::ConnectionClosed
+                | WebSocketError::AlreadyClosed
+                | WebSocketError::Protocol(_)
+                | WebSocketError::Io(_),
+            ) => Ok(()),
             Err(error) => Err(error).context("the session broke off"),
         }
     }
+}
 
+impl Ear<'_> {
     /// The next message. Safe to drop and call again.
     pub async fn hear(&mut self) -> Result<Heard> {
         loop {
-            match self.socket.next().await {
+            match self.0.next().await {
                 Some(Ok(Message::Binary(bytes))) => return Ok(Heard::Bytes(bytes)),
                 Some(Ok(Message::Text(_))) => return Ok(Heard::Text),
                 Some(Ok(Message::Close(frame))) => {

@@ -9,11 +9,12 @@ use std::{
 use anyhow::{Context, Result, bail};
 use api::GetMicrovmInput;
 use clap::Args;
+use files::FilesError;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use wire::session::MAX_DATA_BYTES;
 
-use super::exec::{Ends, Errors, Out, PATH, Stdin, converse};
+use super::exec::{Ended, Ends, Errors, How, Out, PATH, Stdin, converse, leave};
 use crate::{
     cli::Server,
     client::{Endpoint, Session},
@@ -94,10 +95,12 @@ impl Cp {
             files::pack(&whole, &mut BufWriter::with_capacity(MAX_DATA_BYTES, Pieces(pieces)))
         });
         let mut ends = Ends { out: Out::Dropped, err: Errors::Kept(Vec::new()) };
-        let exit = converse(&mut session, Stdin::of(packed), false, &mut ends).await;
-        let packed = packing.await.context("pack")?;
-        told(microvm, exit.map(|exit| exit.code), &ends)?;
-        packed.map_err(Into::into)
+        let code = code(converse(&mut session, Stdin::of(packed), HOW, &mut ends).await);
+        match packing.await.context("pack")? {
+            // That the other side takes no more is its affair to explain.
+            Ok(()) | Err(FilesError::Stream(_)) => told(microvm, code, &ends),
+            Err(error) => bail!("{error}"), // it names its source itself
+        }
     }
 
     async fn get(&self, microvm: &str, path: &str, to: &Path) -> Result<()> {
@@ -109,19 +112,30 @@ impl Cp {
             files::unpack(&target, &mut BufReader::new(pieces))
         });
         let mut ends = Ends { out: Out::Taken(out), err: Errors::Kept(Vec::new()) };
-        let exit = converse(&mut session, Stdin::new(false), false, &mut ends).await;
+        let code = code(converse(&mut session, Stdin::new(false), HOW, &mut ends).await);
         ends.out = Out::Dropped;
         let unpacked = unpacking.await.context("unpack")?;
         // Where the guest had no cause to complain, what went wrong went wrong here.
-        match (&unpacked, exit) {
-            (Err(error), Ok(exit)) if exit.code == 0 => bail!("{error}"),
-            (Err(error), Err(_)) => bail!("{error}"),
-            (_, exit) => told(microvm, exit.map(|exit| exit.code), &ends)?,
+        match (&unpacked, code) {
+            (Err(FilesError::Stream(_)), Err(error)) => return Err(error),
+            (Err(error), Ok(0) | Err(_)) => bail!("{error}"),
+            (_, code) => told(microvm, code, &ends)?,
         }
         for name in unpacked? {
             eprintln!("note: left out {}, which is neither file, directory nor link", printable(&name));
         }
         Ok(())
+    }
+}
+
+/// Any signal ends a copy.
+const HOW: How = How { patient: false, sized: false };
+
+/// The exit code of the guest's side.
+fn code(ended: Result<Ended>) -> Result<i32> {
+    match ended? {
+        Ended::Exited(exit) => Ok(exit.code),
+        Ended::Interrupted(signal) => leave(signal),
     }
 }
 

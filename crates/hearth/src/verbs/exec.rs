@@ -9,7 +9,7 @@ use serde::Serialize;
 use tokio::{
     io::AsyncWriteExt,
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc,
+    sync::{mpsc, watch},
 };
 use wire::{
     TerminalSize,
@@ -18,7 +18,7 @@ use wire::{
 
 use crate::{
     cli::Server,
-    client::{Endpoint, Heard, Session},
+    client::{Ear, Endpoint, Heard, Mouth, Session},
     output::one_line,
     terminal,
 };
@@ -30,7 +30,8 @@ const TIMED_OUT: u8 = 124;
 
 /// In the application's container, as the application's user. Exits as the program does: with its code, 128 + n after a
 /// death by signal n, 124 when the time is over, 126 and 127 when it cannot be executed or is not there. INT, TERM, HUP and
-/// QUIT go to the program. Needs a microVM that was run with the connector SHELL_INGRESS or ALL_INGRESS.
+/// QUIT go to the program; the second INT or TERM ends this command, and the program gets HUP. Needs a microVM that was run
+/// with the connector SHELL_INGRESS or ALL_INGRESS.
 #[derive(Debug, Args)]
 pub struct Exec {
     #[command(flatten)]
@@ -87,10 +88,15 @@ impl Exec {
         let mut session = Session::open(&endpoint, PATH).await?;
         session.send_text(serde_json::to_string(&self.start()).context("write the request")?).await?;
         let input = Stdin::new(self.interactive);
-        let exit = {
+        let ended = {
             let _raw = if self.terminal && self.interactive { terminal::Raw::enter()? } else { None };
             let mut ends = Ends { out: Out::Shown(tokio::io::stdout()), err: Errors::Shown(tokio::io::stderr()) };
-            converse(&mut session, input, self.terminal, &mut ends).await?
+            let how = How { patient: true, sized: self.terminal };
+            converse(&mut session, input, how, &mut ends).await?
+        };
+        let exit = match ended {
+            Ended::Exited(exit) => exit,
+            Ended::Interrupted(signal) => leave(signal),
         };
         if exit.timed_out {
             let limit = Duration::from_secs(self.timeout.unwrap_or_default().into());
@@ -116,7 +122,6 @@ impl Exec {
 /// Standard input, on credit.
 pub struct Stdin {
     pieces: Option<mpsc::Receiver<Vec<u8>>>,
-    credit: usize,
     /// Its end is still to be told.
     open: bool,
 }
@@ -124,18 +129,19 @@ pub struct Stdin {
 impl Stdin {
     /// Ours, or none at all.
     pub fn new(ours: bool) -> Self {
-        Stdin { pieces: ours.then(terminal::keystrokes), credit: WINDOW_BYTES, open: true }
+        Stdin { pieces: ours.then(terminal::keystrokes), open: true }
     }
 
     /// What somebody else makes.
     pub fn of(pieces: mpsc::Receiver<Vec<u8>>) -> Self {
-        Stdin { pieces: Some(pieces), credit: WINDOW_BYTES, open: true }
+        Stdin { pieces: Some(pieces), open: true }
     }
 
     /// The next message for the program; never when there is none for want of credit, or after the end.
-    async fn next(&mut self) -> Vec<u8> {
+    async fn next(&mut self, credit: &watch::Sender<usize>) -> Vec<u8> {
         // What is read at a time must fit.
-        if !self.open || self.credit < WINDOW_BYTES / 2 {
+        let roomy = async { credit.subscribe().wait_for(|credit| *credit >= WINDOW_BYTES / 2).await.is_ok() };
+        if !self.open || !roomy.await {
             return std::future::pending().await;
         }
         let piece = match &mut self.pieces {
@@ -144,7 +150,7 @@ impl Stdin {
         };
         match piece {
             Some(piece) => {
-                self.credit -= piece.len();
+                credit.send_modify(|credit| *credit -= piece.len());
                 Input::Data(&piece).write()
             }
             None => {
@@ -154,6 +160,9 @@ impl Stdin {
         }
     }
 }
+
+/// INT and TERM: what people send to what shall end.
+const ENDING: [i32; 2] = [SignalKind::interrupt().as_raw_value(), SignalKind::terminate().as_raw_value()];
 
 /// The signals that go to the program.
 struct Signals([(Signal, u8); 4]);
@@ -172,15 +181,28 @@ impl Signals {
         ]))
     }
 
-    async fn next(&mut self) -> Vec<u8> {
+    async fn next(&mut self) -> u8 {
         let Signals([(one, a), (two, b), (three, c), (four, d)]) = self;
-        let number = tokio::select! {
+        tokio::select! {
             _ = one.recv() => *a,
             _ = two.recv() => *b,
             _ = three.recv() => *c,
             _ = four.recv() => *d,
-        };
-        Input::Signal(number).write()
+        }
+    }
+
+    /// Sends them on, up to the one that is meant for us: the second INT or TERM, or if there is no patience any.
+    async fn ours(&mut self, patient: bool, program: mpsc::UnboundedSender<u8>) -> u8 {
+        let mut insisted = !patient;
+        loop {
+            let number = self.next().await;
+            let insists = ENDING.contains(&i32::from(number));
+            if !patient || (insists && insisted) {
+                return number;
+            }
+            insisted |= insists;
+            let _ = program.send(number); // who would send it on is gone, and all this soon
+        }
     }
 }
 
@@ -243,31 +265,82 @@ impl Errors {
     }
 }
 
-/// Moves messages both ways until the program has ended.
-pub async fn converse(session: &mut Session, mut input: Stdin, sized: bool, ends: &mut Ends) -> Result<Exit> {
+/// How [`converse`] behaves.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// The first INT or TERM is the program's; else any signal is ours.
+    pub patient: bool,
+    /// The size of the terminal is told.
+    pub sized: bool,
+}
+
+/// How [`converse`] ended.
+pub enum Ended {
+    /// The program did.
+    Exited(Exit),
+    /// We were told to, by that signal.
+    Interrupted(u8),
+}
+
+/// Ends this process as a shell shows a death by that signal. Not by a return: a write that nobody takes would be waited for.
+pub fn leave(signal: u8) -> ! {
+    std::process::exit(128 + i32::from(signal))
+}
+
+/// Moves messages both ways until the program has ended, or a signal is meant for us. The two ways, and signals, wait for one
+/// another nowhere.
+pub async fn converse(session: &mut Session, input: Stdin, how: How, ends: &mut Ends) -> Result<Ended> {
     let mut signals = Signals::catch()?;
+    let (mouth, ear) = session.split();
+    let (to_program, of_program) = mpsc::unbounded_channel();
+    let credit = watch::Sender::new(WINDOW_BYTES);
+    tokio::select! {
+        biased;
+        signal = signals.ours(how.patient, to_program) => Ok(Ended::Interrupted(signal)),
+        exit = hear(ear, ends, &credit) => exit.map(Ended::Exited),
+        Err(error) = speak(mouth, input, of_program, how.sized, &credit) => Err(error),
+    }
+}
+
+/// Brings what the program says where it belongs, until it has ended.
+async fn hear(mut ear: Ear<'_>, ends: &mut Ends, credit: &watch::Sender<usize>) -> Result<Exit> {
+    loop {
+        match ear.hear().await? {
+            Heard::Bytes(message) => match Output::read(&message).context("the server broke the protocol")? {
+                Output::Stdout(bytes) => ends.out.write(bytes).await?,
+                Output::Stderr(bytes) => ends.err.write(bytes).await?,
+                Output::Taken(bytes) => {
+                    credit.send_modify(|credit| *credit = WINDOW_BYTES.min(credit.saturating_add(bytes as usize)));
+                }
+                Output::Exited(exit) => return Ok(exit),
+                Output::Failed(why) => bail!("{}", one_line(why)),
+            },
+            Heard::Text => bail!("the server broke the protocol"),
+            Heard::Closed(reason) => bail!("the connection ended before the program did: {}", one_line(&reason)),
+        }
+    }
+}
+
+/// Sends signals, sizes and input; for ever.
+async fn speak(
+    mut mouth: Mouth<'_>,
+    mut input: Stdin,
+    mut signals: mpsc::UnboundedReceiver<u8>,
+    sized: bool,
+    credit: &watch::Sender<usize>,
+) -> Result<()> {
     let mut resized = signal(SignalKind::window_change()).context("follow the terminal's size")?;
     loop {
-        tokio::select! {
-            heard = session.hear() => match heard? {
-                Heard::Bytes(message) => match Output::read(&message).context("the server broke the protocol")? {
-                    Output::Stdout(bytes) => ends.out.write(bytes).await?,
-                    Output::Stderr(bytes) => ends.err.write(bytes).await?,
-                    Output::Taken(bytes) => input.credit = WINDOW_BYTES.min(input.credit + bytes as usize),
-                    Output::Exited(exit) => return Ok(exit),
-                    Output::Failed(why) => bail!("{}", one_line(why)),
-                },
-                Heard::Text => bail!("the server broke the protocol"),
-                Heard::Closed(reason) => bail!("the connection ended before the program did: {}", one_line(&reason)),
+        let message = tokio::select! {
+            biased;
+            Some(number) = signals.recv() => Input::Signal(number).write(),
+            Some(()) = resized.recv(), if sized => match terminal::size() {
+                Some((cols, rows)) => Input::Resize(TerminalSize { cols, rows }).write(),
+                None => continue,
             },
-            message = input.next() => session.send(message).await?,
-            message = signals.next() => session.send(message).await?,
-            Some(()) = resized.recv(), if sized => {
-                if let Some((cols, rows)) = terminal::size() {
-                    session.send(Input::Resize(TerminalSize { cols, rows }).write()).await?;
-                }
-            }
-        }
+            message = input.next(credit) => message,
+        };
+        mouth.send(message).await?;
     }
 }
 
@@ -310,16 +383,44 @@ mod tests {
     #[tokio::test]
     async fn input_waits_for_credit_and_ends_once() {
         let (keys, pieces) = mpsc::channel(8);
-        let mut input = Stdin { pieces: Some(pieces), credit: WINDOW_BYTES / 2, open: true };
+        let mut input = Stdin { pieces: Some(pieces), open: true };
+        let credit = watch::Sender::new(WINDOW_BYTES / 2);
         keys.send(vec![b'x'; 3]).await.unwrap();
         keys.send(vec![b'y'; 3]).await.unwrap();
         drop(keys);
-        assert_eq!(input.next().await, Input::Data(b"xxx").write());
-        assert!(futures::poll!(std::pin::pin!(input.next())).is_pending(), "no credit");
-        input.credit += 3;
-        assert_eq!(input.next().await, Input::Data(b"yyy").write());
-        input.credit += 3;
-        assert_eq!(input.next().await, Input::End.write());
-        assert!(futures::poll!(std::pin::pin!(input.next())).is_pending(), "only once");
+        assert_eq!(input.next(&credit).await, Input::Data(b"xxx").write());
+        assert!(futures::poll!(std::pin::pin!(input.next(&credit))).is_pending(), "no credit");
+        credit.send_modify(|credit| *credit += 3);
+        assert_eq!(input.next(&credit).await, Input::Data(b"yyy").write());
+        credit.send_modify(|credit| *credit += 3);
+        assert_eq!(input.next(&credit).await, Input::End.write());
+        assert!(futures::poll!(std::pin::pin!(input.next(&credit))).is_pending(), "only once");
+    }
+
+    #[tokio::test]
+    async fn the_second_signal_that_asks_for_an_end_is_ours() {
+        let (int, term, hup) = (2, 15, 1);
+        for (patient, sent, last, forwarded) in [
+            (true, &[int, hup, hup, int][..], int, &[int, hup, hup][..]),
+            (true, &[term, int], int, &[term]),
+            (false, &[hup], hup, &[]),
+        ] {
+            let mut signals = Signals::catch().unwrap();
+            let (to_program, mut of_program) = mpsc::unbounded_channel();
+            let mut ours = std::pin::pin!(signals.ours(patient, to_program));
+            for (at, &number) in sent.iter().enumerate() {
+                assert!(futures::poll!(ours.as_mut()).is_pending(), "{sent:?}");
+                rustix::process::kill_process(
+                    rustix::process::getpid(),
+                    rustix::process::Signal::from_named_raw(number).unwrap(),
+                )
+                .unwrap();
+                if at + 1 < sent.len() {
+                    let next = tokio::select! { _ = ours.as_mut() => panic!("too early: {sent:?}"), next = of_program.recv() => next };
+                    assert_eq!(next.map(i32::from), Some(forwarded[at]));
+                }
+            }
+            assert_eq!(i32::from(ours.await), last);
+        }
     }
 }

@@ -82,8 +82,8 @@ impl Dialect {
         match (self, output) {
             (Dialect::Exec, _) => Down::Message(message),
             (Dialect::Shell, Output::Stdout(shown)) => Down::Message(shown),
-            (Dialect::Shell, Output::Taken(_) | Output::Exited(_)) => Down::Nothing,
-            (Dialect::Shell, Output::Stderr(_) | Output::Failed(_)) => Down::Wrong,
+            (Dialect::Shell, Output::Taken(_) | Output::Exited(_) | Output::Failed(_)) => Down::Nothing,
+            (Dialect::Shell, Output::Stderr(_)) => Down::Wrong,
         }
     }
 

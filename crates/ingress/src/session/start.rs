@@ -86,6 +86,13 @@ fn read(text: &str) -> Result<Session, String> {
             return Err(format!("the first message must have {wanted}"));
         }
     };
+    let of_a_program =
+        start.user.is_some() || start.workdir.is_some() || start.terminal.is_some() || !start.env.is_empty();
+    if of_a_program && !matches!(job, Job::Exec(_)) {
+        return Err(
+            "the first message: user, workdir, env and terminal are a program's, not those of get and put".to_owned()
+        );
+    }
     if let Some(name) = start.env.keys().find(|name| name.is_empty() || name.contains('=')) {
         return Err(format!("the first message: {name:?} is no name of an environment variable"));
     }
@@ -128,6 +135,10 @@ mod tests {
             (r#"{"argv":["a"],"env":{"":"1"}}"#, "no name"),
             (r#"{"argv":["a"],"env":{"a=b":"1"}}"#, "no name"),
             (r#"{"argv":["a"],"usr":"x"}"#, "unknown field"),
+            (r#"{"get":{"path":"/"},"user":"app"}"#, "a program's"),
+            (r#"{"get":{"path":"/"},"workdir":"/"}"#, "a program's"),
+            (r#"{"get":{"path":"/"},"env":{"A":"1"}}"#, "a program's"),
+            (r#"{"put":{"path":"/"},"terminal":{"cols":1,"rows":1}}"#, "a program's"),
         ] {
             let error = read(text).expect_err("refused");
             assert!(error.contains(said), "{text}: {error}");

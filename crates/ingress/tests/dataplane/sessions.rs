@@ -166,7 +166,9 @@ async fn what_opens_no_shell() {
         assert_eq!((answer.status.as_u16(), answer.text.as_str()), (status, text), "{path}");
     }
     // An endpoint token leads to the application, and the shell token does not.
-    assert_ne!(upgrade(&world, "/shell", &[("x-aws-proxy-auth", &auth)]).await.status(), 101);
+    for path in ["/shell", "/", "/.hearth/exec"] {
+        assert_ne!(upgrade(&world, path, &[("x-aws-proxy-auth", &auth)]).await.status(), 101, "{path}");
+    }
     for path in ["/", "/shell", "/.hearth/exec", "/head"] {
         let answer = world.get("a", path, &[("x-aws-proxy-auth", &token)]).await;
         assert_eq!((answer.status.as_u16(), answer.text.as_str(), answer.header("x-aws-proxy-error")), (502, "", None));
@@ -181,7 +183,7 @@ async fn what_opens_no_shell() {
     for (error, status, code) in [
         (SessionError::Connect(ConnectError::Unavailable), 502, None),
         (SessionError::TooOld, 502, Some("AGENT_TOO_OLD")),
-        (SessionError::Failed("no /bin".into()), 502, None),
+        (SessionError::Failed("no /bin".into()), 502, Some("SHELL_FAILED")),
     ] {
         *world.backend.no_session.lock().unwrap() = Some(error);
         let answer = answer(upgrade(&world, "/shell", &[("x-aws-proxy-auth", &token)]).await).await;
@@ -235,6 +237,57 @@ async fn keystrokes_wait_for_credit_and_a_guest_cannot_invent_it() {
     assert!(more.is_err(), "input beyond the window of {WINDOW_BYTES}");
     guest.say(Output::Taken(u32::try_from(came).unwrap())).await;
     assert!(guest.hear().await.is_some());
+}
+
+#[tokio::test]
+async fn a_shell_that_takes_no_keys_still_hears_sizes_and_that_its_client_left() {
+    let (world, token) = world().await;
+    let mut client = open(&world, &token, "/shell").await;
+    let (_, mut guest) = Guest::of(&world).await;
+    assert!(matches!(hear(&mut client).await, Message::Text(_)));
+    for _ in 0..2 * WINDOW_BYTES / 30_000 {
+        client.send(Message::binary(vec![b'x'; 30_000])).await.unwrap();
+    }
+    client.send(Message::text(r#"{"type":"resize","cols":80,"rows":24}"#)).await.unwrap();
+    let size = Input::Resize(TerminalSize { cols: 80, rows: 24 }).write();
+    let (mut keys, mut seen) = (0, false);
+    while !seen {
+        let message = guest.hear().await.unwrap();
+        seen = message == size;
+        keys += if seen { 0 } else { message.len() - 1 };
+    }
+    assert!(keys <= WINDOW_BYTES, "{keys}");
+    drop(client);
+    while guest.hear().await.is_some() {}
+}
+
+#[tokio::test]
+async fn keys_that_waited_arrive_in_their_order() {
+    let (world, token) = world().await;
+    let mut client = open(&world, &token, "/shell").await;
+    let (_, mut guest) = Guest::of(&world).await;
+    let typed: Vec<u8> = (0..WINDOW_BYTES + 50_000).map(|n| (n % 251) as u8).collect();
+    for keys in typed.chunks(777) {
+        client.send(Message::binary(keys.to_vec())).await.unwrap();
+    }
+    let mut came = Vec::new();
+    while came.len() < typed.len() {
+        let message = guest.hear().await.unwrap();
+        let Ok(Input::Data(keys)) = Input::read(&message) else { panic!("{message:?}") };
+        came.extend_from_slice(keys);
+        guest.say(Output::Taken(u32::try_from(keys.len()).unwrap())).await;
+    }
+    assert!(came == typed);
+}
+
+#[tokio::test]
+async fn a_session_that_breaks_off_is_told_from_a_microvm_that_is_gone() {
+    let (world, token) = world().await;
+    let mut client = open(&world, &token, "/shell").await;
+    let (_, mut guest) = Guest::of(&world).await;
+    assert!(matches!(hear(&mut client).await, Message::Text(_)));
+    guest.say(Output::Failed("no terminal")).await;
+    assert_eq!(closed(&mut client).await, (1011, "the session broke off".to_owned()));
 }
 
 #[tokio::test]

@@ -127,6 +127,7 @@ impl Microvms {
                     Err(
                         answer @ (AgentError::Refused { .. }
                         | AgentError::Unsupported { .. }
+                        | AgentError::Unsure { .. }
                         | AgentError::Guest { .. }),
                     ) => return Ok(Err(answer)),
                     // Suspended or ended under our hands: the record will say so.
