@@ -4,7 +4,10 @@
 //! `x-aws-proxy-error` header, which applications cannot send; only the 502 for a microVM that is not running now has none.
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
+use http::{
+    HeaderName, HeaderValue, Response, StatusCode,
+    header::{CONNECTION, CONTENT_TYPE},
+};
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 
 use crate::ConnectError;
@@ -28,6 +31,8 @@ pub(crate) enum Refusal {
     MalformedPort,
     /// A request that HTTP allows and the proxy does not: `CONNECT`.
     Unsupported,
+    /// A body in a transfer coding that is not `chunked` alone.
+    ForeignCoding,
     /// Nothing listens.
     AppConnectFailed,
     /// The microVM is gone.
@@ -51,6 +56,7 @@ impl Refusal {
             }
             Refusal::PortDenied => (StatusCode::FORBIDDEN, "Access to port denied", Some("PORT_DENIED")),
             Refusal::MalformedPort | Refusal::Unsupported => (StatusCode::BAD_REQUEST, "", Some("BAD_REQUEST")),
+            Refusal::ForeignCoding => (StatusCode::NOT_IMPLEMENTED, "", Some("BAD_REQUEST")),
             Refusal::AppConnectFailed => (StatusCode::BAD_GATEWAY, "", Some("APP_CONNECT_FAILED")),
             Refusal::MicrovmConnectFailed => (StatusCode::BAD_GATEWAY, "", Some("MICROVM_CONNECT_FAILED")),
             Refusal::BadGateway => (StatusCode::BAD_GATEWAY, "", None),
@@ -76,6 +82,10 @@ impl Refusal {
         *response.status_mut() = status;
         if !text.is_empty() {
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        }
+        if self == Refusal::ForeignCoding {
+            // Where its body ends is in doubt, and so what comes behind it.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(code) = code {
             response.headers_mut().insert(PROXY_ERROR, HeaderValue::from_static(code));

@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, Version, uri::PathAndQuery};
+use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header::TRANSFER_ENCODING, uri::PathAndQuery};
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt;
 
@@ -36,6 +36,10 @@ pub(crate) async fn forward(
     *outbound.method_mut() = parts.method;
     *outbound.headers_mut() = parts.headers;
     *outbound.uri_mut() = target(&parts.uri, http2.then_some(exchange)).ok_or(Refusal::BadGateway)?;
+    if !http2 && has_unknown_length(outbound.body()) {
+        // hyper takes a body of unknown length for none with methods that rarely have one.
+        outbound.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     let answer = if http2 {
         *outbound.version_mut() = Version::HTTP_2;
         upstream::http2(stream, outbound, &exchange.limits, Owned(exchange.tasks.clone())).await
@@ -43,6 +47,11 @@ pub(crate) async fn forward(
         upstream::http1(stream, outbound, &exchange.limits).await
     };
     Ok(towards_client(exchange, answer.map_err(|error| no_answer(exchange, &error))?))
+}
+
+/// Is there a body whose length nobody knows yet?
+fn has_unknown_length(body: &Body) -> bool {
+    !http_body::Body::is_end_stream(body) && http_body::Body::size_hint(body).exact().is_none()
 }
 
 /// The path as the client wrote it; for HTTP/2 with scheme and authority, which are pseudo-headers there.

@@ -87,6 +87,9 @@ impl Proxy {
         id: &HeaderValue,
         request: Request<Inbound>,
     ) -> Result<Response<Body>, Refusal> {
+        if headers::has_foreign_coding(request.headers()) {
+            return Err(Refusal::ForeignCoding);
+        }
         let target = self.identify(in_flight.sni(), &request);
         let (route, pass) = self.authorize(target.route, &request)?;
         let exchange = Exchange {
