@@ -84,7 +84,7 @@ class Connection:
         self.lines = [(name.lower(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
         url = urllib.parse.urlsplit(self.path)
         self.query = dict(urllib.parse.parse_qsl(url.query))
-        verb = url.path.split("/")[1].replace("-", "_")
+        verb = url.path.strip("/").split("/")[0].replace("-", "_")
         await globals().get(f"do_{verb}", do_record)(self)
         # What comes after a request's own bytes is what a smuggled request would be.
         await self.to_the_end()
