@@ -73,7 +73,7 @@ class Client:
     def lines(self, method="GET", path="/record", port="web", mark_=None):
         return [
             (":method", method), (":scheme", "https"), (":authority", self.place.host),
-            (":path", f"{path}?mark={mark_ or mark()}"), *self.place.lines(port),
+            (":path", f"{path}{'&' if '?' in path else '?'}mark={mark_ or mark()}"), *self.place.lines(port),
         ]
 
     def block(self, lines=None, **more):

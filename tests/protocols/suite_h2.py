@@ -324,7 +324,7 @@ def _(c):
 
 @case("6.9.1", "no more data than the connection's window", "yes")
 def _(c):
-    c.send(settings((WINDOW, 1 << 20)), c.headers(3, path="/bytes?n=100000&"))
+    c.send(settings((WINDOW, 1 << 20)), c.headers(3, path="/bytes?n=100000"))
     used = len(c.bodies.get(1, b""))
     c.until(lambda: len(c.bodies.get(3, b"")) == 65535 - used)
     c.probe()

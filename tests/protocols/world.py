@@ -25,6 +25,8 @@ ROLE = "arn:aws:iam::000000000000:role/build"
 NAMES = ("web", "control", "sockets", "calls")
 #: Ports of the servers in a guest.
 IN_GUEST = dict(zip(NAMES, range(9000, 9004)))
+#: Nothing listens there, neither in a guest nor behind the fake engine.
+DEAF = 9
 #: Longest wait of a client for anything, in seconds.
 PATIENCE = 30
 TOKEN_MINUTES = 60
@@ -166,7 +168,7 @@ class World:
     def build(self):
         if self.engine == "fake":
             files = {"Dockerfile": "FROM public.ecr.aws/lambda/microvms:al2023-minimal\nCMD [\"app\"]\n"}
-            script = {"HEARTH_FAKE_HOST_PORTS": ",".join(map(str, self.host_ports.values()))}
+            script = {"HEARTH_FAKE_HOST_PORTS": ",".join(map(str, self.host_ports.values())), "HEARTH_FAKE_CLOSED_PORTS": str(DEAF)}
         else:
             files = {path.name: path.read_text() for path in (HERE / "upstream").iterdir() if path.is_file()}
             script = {}

@@ -124,10 +124,14 @@ async def do_record(c):
     await c.answer(json.dumps(told).encode(), "200 OK", "content-type: application/json")
 
 
+async def do_ok(c):
+    await c.answer(b"fine")
+
+
 async def do_early(c):
-    """Answers and does not look at the body before it hears `read`."""
+    """Answers and does not look at the body for a while."""
     await c.answer(b"early")
-    await c.heard("read")
+    await asyncio.sleep(PATIENCE)
 
 
 async def do_early_close(c):
@@ -202,7 +206,7 @@ async def do_until_close(c):
 
 async def do_say(c):
     """The bytes of the query, whatever they are."""
-    await c.write(base64.urlsafe_b64decode(c.query["raw"]))
+    await c.write(base64.urlsafe_b64decode(c.query.get("raw", "")))
     if "close" in c.query:
         c.writer.close()
 

@@ -8,17 +8,26 @@ import http
 import sys
 
 import websockets.asyncio.server
+from websockets.exceptions import ConnectionClosed
 
 import http1
 import rpc
 
 #: The longest message of a WebSocket, in bytes.
 MESSAGE = 20 << 20
+PROTOCOLS = ["chat", "superchat"]
 
 
 async def echo(socket):
-    async for message in socket:
-        await socket.send(message)
+    try:
+        async for message in socket:
+            await socket.send(message)
+    except ConnectionClosed:
+        pass  # how it ended is the client's affair
+
+
+def choose(connection, offered):
+    return next((name for name in offered if name in PROTOCOLS), None)
 
 
 def about(connection, request):
@@ -35,7 +44,7 @@ async def main():
     await asyncio.start_server(http1.serve, host, web, limit=http1.PIECE, backlog=4096)
     await asyncio.start_server(http1.control, host, control)
     serving = await websockets.asyncio.server.serve(
-        echo, host, sockets, max_size=MESSAGE, ping_interval=None, subprotocols=["chat", "superchat"],
+        echo, host, sockets, max_size=MESSAGE, ping_interval=None, subprotocols=PROTOCOLS, select_subprotocol=choose,
         process_request=about, backlog=1024, close_timeout=5)
     rpc.serve(host, calls)
     print("ready", flush=True)
