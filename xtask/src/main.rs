@@ -37,9 +37,9 @@ enum Task {
     Crash(crash::Crash),
     /// Every test
     Test(test::Test),
-    /// Formatting, lints, documentation, with warnings as errors; a short fuzz of the API
+    /// Formatting, lints, documentation, with warnings as errors; a short fuzz of everything
     Check,
-    /// Random requests for every operation, on a server of the fake engine
+    /// Random inputs: requests of the API, tokens, heads, sessions, a guest's words
     Fuzz(fuzz::Fuzz),
     /// Build hearth with its guest agent
     Build(build::Build),

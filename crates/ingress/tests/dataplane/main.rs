@@ -4,6 +4,7 @@
 mod answers;
 mod apps;
 mod bodies;
+mod fuzz;
 mod harness;
 mod heads;
 mod lifecycle;
