@@ -9,6 +9,7 @@ mod demo;
 mod fuzz;
 mod node;
 mod process;
+mod protocols;
 mod setup;
 mod shell;
 mod sys;
@@ -36,9 +37,9 @@ enum Task {
     Crash(crash::Crash),
     /// Every test
     Test(test::Test),
-    /// Formatting, lints, documentation, with warnings as errors; a short fuzz of the API
+    /// Formatting, lints, documentation, with warnings as errors; a short fuzz of everything
     Check,
-    /// Random requests for every operation, on a server of the fake engine
+    /// Random inputs: requests of the API, tokens, heads, sessions, a guest's words
     Fuzz(fuzz::Fuzz),
     /// Build hearth with its guest agent
     Build(build::Build),
@@ -46,6 +47,8 @@ enum Task {
     AppendixB(appendix_b::AppendixB),
     /// Shell, programs and files, on a real microVM
     Shell(shell::Shell),
+    /// HTTP/1.1, HTTP/2, gRPC, WebSocket and their real clients, case by case, against a running server
+    Protocols(protocols::Protocols),
     /// Measure ratios on this machine, in one run
     Bench(bench::Bench),
     /// Install what the other tasks need from Debian (as root)
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Task::Build(build) => build.run(),
         Task::AppendixB(appendix_b) => appendix_b.run(),
         Task::Shell(shell) => shell.run(),
+        Task::Protocols(protocols) => protocols.run(),
         Task::Bench(bench) => bench.run(),
         Task::Setup => setup::run(),
     };

@@ -9,15 +9,33 @@ use anyhow::{Result, bail};
 
 use crate::{process, sys};
 
-/// What is looked for, and the packages that bring it.
-const NEEDS: [(&str, &[&str], &[&str]); 2] = [
+/// What all of them need.
+const NEEDS: [Need; 2] = [
     ("curl with TLS", &["curl", "--version"], &["curl", "ca-certificates"]),
     ("Python with venv", &["python3", "-c", "import ensurepip, venv"], &["python3", "python3-venv"]),
 ];
 
+/// What `cargo xtask protocols` needs besides.
+const CLIENTS: [Need; 1] = [("nghttp and h2load", &["h2load", "--version"], &["nghttp2-client"])];
+/// And for its cases with a browser.
+const BROWSER: [Need; 1] = [("a browser", &["chromium", "--version"], &["chromium"])];
+
+/// Its name, a command that works where it is there, and the packages that bring it.
+type Need = (&'static str, &'static [&'static str], &'static [&'static str]);
+
 /// Installs what is missing. Changes nothing when nothing is.
 pub fn run() -> Result<()> {
-    let missing: Vec<_> = NEEDS.iter().filter(|(_, probe, _)| !works(probe)).collect();
+    install(&NEEDS)
+}
+
+/// The same for the clients of `cargo xtask protocols`.
+pub fn protocols(browser: bool) -> Result<()> {
+    install(&CLIENTS)?;
+    if browser { install(&BROWSER) } else { Ok(()) }
+}
+
+fn install(needs: &[Need]) -> Result<()> {
+    let missing: Vec<_> = needs.iter().filter(|(_, probe, _)| !works(probe)).collect();
     if missing.is_empty() {
         return Ok(());
     }

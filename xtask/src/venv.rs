@@ -1,6 +1,11 @@
 //! A Python environment of our own with the AWS CLI and boto3, kept under `target`.
 
-use std::{fs, path::PathBuf, process::Command, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
 
 use anyhow::{Context, Result};
 
@@ -35,6 +40,13 @@ impl Venv {
             .success("the installed boto3 does not know lambda-microvms; PyPI's newest does: its probe")?;
         fs::write(&stamp, wanted).with_context(|| format!("write {}", stamp.display()))?;
         Ok(venv)
+    }
+
+    /// Installs what a file of requirements names, where that was not done before.
+    pub fn require(&self, requirements: &Path) -> Result<()> {
+        let mut install = self.python();
+        install.args(["-m", "pip", "install", "--quiet", "--requirement"]).arg(requirements);
+        process::run(&mut install)
     }
 
     fn knows_the_service(&self) -> bool {

@@ -9,6 +9,7 @@
 
 mod application;
 mod boot;
+mod carry;
 mod connections;
 mod container;
 mod events;

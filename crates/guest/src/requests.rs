@@ -3,7 +3,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, copy_bidirectional_with_sizes},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf},
     net::TcpStream,
     sync::Notify,
     task::spawn_blocking,
@@ -13,7 +13,8 @@ use tokio_util::compat::FuturesAsyncReadCompatExt;
 use wire::{AgentHello, Fault, GENERATION, Request, Response};
 
 use crate::{
-    application::Application, events::EventLog, freezer::Freezer, log, machine::Machine, renew, session::Sessions,
+    application::Application, carry::carry, events::EventLog, freezer::Freezer, log, machine::Machine, renew,
+    session::Sessions,
 };
 
 /// How long a request may take to arrive on its stream.
@@ -146,7 +147,7 @@ async fn send(stream: &mut (impl AsyncWrite + Unpin), response: &Response) -> io
 /// Connects the stream to a local port and copies both ways until both are over; an end in one direction is passed on.
 async fn dial<S: AsyncRead + AsyncWrite + Unpin>(port: u16, mut stream: S) -> io::Result<()> {
     let connected = timeout(DIAL_BOUND, connect(port)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    let mut connection = match connected {
+    let connection = match connected {
         Ok(connection) => connection,
         Err(error) => {
             let fault = match error.kind() {
@@ -158,8 +159,7 @@ async fn dial<S: AsyncRead + AsyncWrite + Unpin>(port: u16, mut stream: S) -> io
         }
     };
     send(&mut stream, &Response::Dialed).await?;
-    copy_bidirectional_with_sizes(&mut stream, &mut connection, COPY_BYTES, COPY_BYTES).await?;
-    Ok(())
+    carry(stream, connection, COPY_BYTES).await
 }
 
 /// 127.0.0.1 first; servers that listen on ::1 only are reached, too.

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use http::{
     HeaderName, HeaderValue, Response, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
+    header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::{BodyExt, Empty, Full, combinators::UnsyncBoxBody};
 
@@ -31,6 +31,8 @@ pub(crate) enum Refusal {
     MalformedPort,
     /// A request that HTTP allows and the proxy does not: `CONNECT`.
     Unsupported,
+    /// A body in a transfer coding that is not `chunked` alone.
+    ForeignCoding,
     /// Nothing listens.
     AppConnectFailed,
     /// The microVM is gone.
@@ -68,6 +70,7 @@ impl Refusal {
             }
             Refusal::PortDenied => (StatusCode::FORBIDDEN, "Access to port denied", Some("PORT_DENIED")),
             Refusal::MalformedPort | Refusal::Unsupported => (StatusCode::BAD_REQUEST, "", Some("BAD_REQUEST")),
+            Refusal::ForeignCoding => (StatusCode::NOT_IMPLEMENTED, "", Some("BAD_REQUEST")),
             Refusal::AppConnectFailed => (StatusCode::BAD_GATEWAY, "", Some("APP_CONNECT_FAILED")),
             Refusal::MicrovmConnectFailed => (StatusCode::BAD_GATEWAY, "", Some("MICROVM_CONNECT_FAILED")),
             Refusal::BadGateway => (StatusCode::BAD_GATEWAY, "", None),
@@ -122,6 +125,10 @@ impl Refusal {
         }
         if status == StatusCode::METHOD_NOT_ALLOWED {
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+        }
+        if self == Refusal::ForeignCoding {
+            // Where its body ends is in doubt, and so what comes behind it.
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if let Some(code) = code {
             response.headers_mut().insert(PROXY_ERROR, HeaderValue::from_static(code));

@@ -8,7 +8,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, uri::PathAndQuery};
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header::TRANSFER_ENCODING,
+    uri::PathAndQuery,
+};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -39,6 +42,10 @@ pub(crate) async fn forward(
     *outbound.method_mut() = parts.method;
     *outbound.headers_mut() = parts.headers;
     *outbound.uri_mut() = target(&parts.uri, http2.then_some(exchange)).ok_or(Refusal::BadGateway)?;
+    if !http2 && has_unknown_length(outbound.body()) {
+        // hyper takes a body of unknown length for none with methods that rarely have one.
+        outbound.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     if !http2 {
         return http1(exchange, outbound, reach).await;
     }
@@ -97,6 +104,11 @@ impl Again {
         *request.headers_mut() = self.headers.clone();
         request
     }
+}
+
+/// Is there a body whose length nobody knows yet?
+fn has_unknown_length(body: &Body) -> bool {
+    !http_body::Body::is_end_stream(body) && http_body::Body::size_hint(body).exact().is_none()
 }
 
 /// The path as the client wrote it; for HTTP/2 with scheme and authority, which are pseudo-headers there.

@@ -77,6 +77,17 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Is a body coded in another way than `chunked`, once? Such a body would arrive as something else than was sent, since
+/// codings belong to one connection; and two readers may not agree on where it ends (RFC 9112 sections 6.1 and 6.3).
+pub(crate) fn has_foreign_coding(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(coding), None) => !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => true,
+    }
+}
+
 fn strip_platform(headers: &mut HeaderMap) {
     let names: Vec<HeaderName> =
         headers.keys().filter(|name| name.as_str().starts_with(PLATFORM_PREFIX)).cloned().collect();
@@ -165,6 +176,23 @@ mod tests {
     fn coding_beats_length() {
         let map = sent(&[("transfer-encoding", "chunked"), ("content-length", "3")], Version::HTTP_11, false);
         assert!(!map.contains_key(CONTENT_LENGTH) && !map.contains_key(TRANSFER_ENCODING));
+    }
+
+    #[test]
+    fn codings_that_are_understood() {
+        for (values, foreign) in [
+            (&[][..], false),
+            (&["chunked"], false),
+            (&["CHUNKED "], false),
+            (&["gzip, chunked"], true),
+            (&["chunked, chunked"], true),
+            (&["gzip", "chunked"], true),
+            (&["chunked", "chunked"], true),
+            (&[""], true),
+        ] {
+            let lines: Vec<_> = values.iter().map(|value| ("transfer-encoding", *value)).collect();
+            assert_eq!(has_foreign_coding(&headers(&lines)), foreign, "{values:?}");
+        }
     }
 
     #[test]

@@ -124,6 +124,9 @@ impl Proxy {
         id: &HeaderValue,
         request: Request<Inbound>,
     ) -> Result<Response<Body>, Refusal> {
+        if headers::has_foreign_coding(request.headers()) {
+            return Err(Refusal::ForeignCoding);
+        }
         let target = self.identify(in_flight.sni(), &request);
         if let Some(answer) = browser::open(self, target.route.as_ref(), in_flight.tls(), &request) {
             return Ok(answer);

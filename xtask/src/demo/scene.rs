@@ -47,6 +47,7 @@ pub struct Scene {
     pub image: String,
     /// The microVM that the story is about.
     pub vm: Option<Vm>,
+    engine: Option<&'static str>,
     server: Option<Server>,
     before: Footprint,
     over: bool,
@@ -72,6 +73,7 @@ impl Scene {
             report,
             image: String::new(),
             vm: None,
+            engine: None,
             server: None,
             before,
             over: false,
@@ -110,6 +112,20 @@ impl Scene {
         Ok(())
     }
 
+    /// `hearth serve` with the fake engine, which needs nothing of the host, and `hearth env`.
+    pub fn start_fake(&mut self) -> Result<()> {
+        self.engine = Some("fake");
+        self.serve()?;
+        let address = self.variable("AWS_ENDPOINT_URL").to_owned();
+        self.report.expect("hearth serve is ready, hearth env points to it", true, address);
+        Ok(())
+    }
+
+    /// Process id of the server, while it runs.
+    pub fn server_pid(&self) -> Option<u32> {
+        self.server.as_ref().map(Server::pid)
+    }
+
     /// Starts the server, the first time on ports of its choice, later on the same ones, and asks `hearth env`.
     pub fn serve(&mut self) -> Result<()> {
         let known = |name: &str| {
@@ -119,6 +135,7 @@ impl Scene {
         let (api, ingress) = (known("AWS_ENDPOINT_URL"), known("HEARTH_INGRESS"));
         let mut command = self.hearth_command("serve");
         command.args(["--api", &api, "--ingress", &ingress]).arg("--cache-dir").arg(&self.cache_dir);
+        command.args(self.engine.iter().flat_map(|engine| ["--engine", *engine]));
         println!("  $ {}", process::shown(&command));
         self.server = Some(Server::start(command, &self.work.join("server.log"))?);
         let hearth = self.hearth.display();

@@ -12,7 +12,7 @@ use std::{
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, copy_bidirectional_with_sizes, split},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, copy, copy_buf, split},
     net::TcpStream,
     sync::Notify,
 };
@@ -179,11 +179,29 @@ async fn application(guest: &Guest, port: u16, stream: &mut Stream) -> io::Resul
     write.shutdown().await
 }
 
-/// Carries bytes between the host's server and the dialer, until both have ended or one breaks off.
+/// Carries bytes between the host's server and the dialer, until both have ended or one has gone. As in the real agent, a
+/// server that closes before it has read everything still gets its answer out.
 async fn forward(guest: &Guest, mut tcp: TcpStream, stream: &mut Stream) -> io::Result<()> {
     tcp.set_nodelay(true)?;
+    let (mut from_host, mut to_host) = split(stream);
+    let (from_server, mut to_server) = tcp.split();
+    let up = async {
+        let mut bytes = vec![0; FORWARD_BYTES];
+        while let count @ 1.. = from_host.read(&mut bytes).await? {
+            if to_server.write_all(&bytes[..count]).await.is_err() {
+                return Ok(());
+            }
+        }
+        // One that is gone already tells so in the other direction.
+        let _ = to_server.shutdown().await;
+        Ok(())
+    };
+    let down = async {
+        copy_buf(&mut BufReader::with_capacity(FORWARD_BYTES, from_server), &mut to_host).await?;
+        to_host.shutdown().await
+    };
     tokio::select! {
-        ended = copy_bidirectional_with_sizes(&mut tcp, stream, FORWARD_BYTES, FORWARD_BYTES) => ended.map(drop),
+        ended = async { tokio::try_join!(up, down) } => ended.map(drop),
         () = guest.application_ended.cancelled() => Ok(()),
     }
 }

@@ -171,7 +171,9 @@ fn body(text: String) -> Response<Body> {
 /// The request's head as text, one line each, and headers that must not pass the other way.
 fn head(request: &Request<Incoming>) -> Response<Body> {
     let mut lines = vec![format!("{} {} {:?}", request.method(), request.uri(), request.version())];
-    lines.extend(request.headers().iter().map(|(name, value)| format!("{name}: {}", value.to_str().unwrap())));
+    lines.extend(
+        request.headers().iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()))),
+    );
     lines.push(format!("end {}", request.body().is_end_stream()));
     let mut response = body(lines.join("\n"));
     let headers: HeaderMap =
@@ -201,7 +203,10 @@ fn websocket(request: &mut Request<Incoming>) -> Response<Body> {
     if request.uri().query() == Some("1") || request.headers().get("upgrade").is_none() {
         return Response::builder().status(418).body(nothing()).unwrap();
     }
-    let offered = request.headers().get("sec-websocket-protocol").map(|value| value.to_str().unwrap().to_owned());
+    let offered = request
+        .headers()
+        .get("sec-websocket-protocol")
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let mut response = Response::builder()
         .status(101)
         .header("connection", "upgrade")

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::{
     apps,
-    harness::{Body, SOON, World, answer, host, nothing},
+    harness::{Body, SOON, World, answer, host, nothing, text},
 };
 
 fn request(world: &World, method: &str, path: &str) -> http::request::Builder {
@@ -213,4 +213,31 @@ async fn activity_follows_the_bytes() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn a_body_of_unknown_length_arrives_with_every_method() {
+    let world = World::start().await;
+    for method in ["GET", "DELETE", "POST"] {
+        let make = || {
+            let (sender, body) = apps::frames();
+            tokio::spawn(async move { sender.send(Frame::data(Bytes::from_static(b"hello"))).await });
+            // hyper's client, too, asks for this when it shall send one with GET.
+            request(&world, method, "/echo").header("transfer-encoding", "chunked").body(body).unwrap()
+        };
+        let response = world.h1("a").await.send_request(make()).await.unwrap();
+        assert_eq!(answer(response).await.text, "hello", "{method}");
+    }
+}
+
+#[tokio::test]
+async fn a_coding_that_is_not_chunked_is_refused_and_ends_the_connection() {
+    let world = World::start().await;
+    for coding in ["gzip, chunked", "chunked, chunked"] {
+        let mut client = world.h1("a").await;
+        let request = request(&world, "POST", "/echo").header("transfer-encoding", coding).body(text("5")).unwrap();
+        let answer = answer(client.send_request(request).await.unwrap()).await;
+        assert_eq!((answer.status.as_u16(), answer.header("connection")), (501, Some("close")), "{coding}");
+        assert!(timeout(SOON, client.ready()).await.unwrap().is_err(), "{coding}: the connection goes on");
+    }
 }

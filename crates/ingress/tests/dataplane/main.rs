@@ -6,6 +6,7 @@ mod answers;
 mod apps;
 mod bodies;
 mod browsers;
+mod fuzz;
 mod harness;
 mod heads;
 mod kept;

@@ -22,7 +22,7 @@ use crate::harness::{SOON, World, answer, host, nothing, now};
 
 type Client = WebSocketStream<TokioIo<Upgraded>>;
 
-async fn world() -> (World, String) {
+pub async fn world() -> (World, String) {
     let world = World::start().await;
     world.route("a", |route| route.shell = true);
     let token = world.token_of(Kind::Shell, "a", &[], now() + 60);
@@ -47,7 +47,7 @@ async fn client(response: Response<Incoming>) -> Client {
     Client::from_raw_socket(upgraded, Role::Client, None).await
 }
 
-async fn open(world: &World, token: &str, path: &str) -> Client {
+pub async fn open(world: &World, token: &str, path: &str) -> Client {
     let response = upgrade(world, path, &[("x-aws-proxy-auth", token)]).await;
     assert_eq!(response.status(), 101);
     assert_eq!(response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
