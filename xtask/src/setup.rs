@@ -20,6 +20,13 @@ const CLIENTS: [Need; 1] = [("nghttp and h2load", &["h2load", "--version"], &["n
 /// And for its cases with a browser.
 const BROWSER: [Need; 1] = [("a browser", &["chromium", "--version"], &["chromium"])];
 
+/// What `cargo xtask bench --only proxy` needs. Where there is systemd Debian starts nginx as a service, on port 80.
+const PROXIES: [Need; 3] = [
+    ("nginx", &["nginx", "-v"], &["nginx-light"]),
+    ("h2load", &["h2load", "--version"], &["nghttp2-client"]),
+    ("openssl", &["openssl", "version"], &["openssl"]),
+];
+
 /// Its name, a command that works where it is there, and the packages that bring it.
 type Need = (&'static str, &'static [&'static str], &'static [&'static str]);
 
@@ -32,6 +39,11 @@ pub fn run() -> Result<()> {
 pub fn protocols(browser: bool) -> Result<()> {
     install(&CLIENTS)?;
     if browser { install(&BROWSER) } else { Ok(()) }
+}
+
+/// The same for the proxy that endpoints are measured beside.
+pub fn proxies() -> Result<()> {
+    install(&PROXIES)
 }
 
 fn install(needs: &[Need]) -> Result<()> {

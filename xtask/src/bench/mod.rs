@@ -2,7 +2,9 @@
 
 mod client;
 mod microvms;
+mod proxy;
 mod reads;
+mod served;
 mod soak;
 
 use std::path::PathBuf;
@@ -10,8 +12,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 
-/// Measures reads of the API, then microVMs of the example's image; each on a server of its own. The soak only when it is asked
-/// for.
+/// Measures reads of the API, then microVMs of the example's image; each on a server of its own. The proxy and the soak only
+/// when they are asked for.
 #[derive(Debug, Args)]
 pub struct Bench {
     /// How many microVMs
@@ -29,7 +31,7 @@ pub struct Bench {
     /// Measure this only
     #[arg(long, value_enum)]
     only: Option<Part>,
-    /// Measure the reads of this hearth, instead of one that is built optimised
+    /// Measure the reads or the proxy of this hearth, instead of one that is built optimised
     #[arg(long, value_name = "FILE")]
     hearth: Option<PathBuf>,
 }
@@ -40,6 +42,8 @@ enum Part {
     Reads,
     /// MicroVMs (root)
     Microvms,
+    /// Endpoints beside nginx as TLS reverse proxy to the same server (installs nginx and h2load)
+    Proxy,
     /// MicroVMs that are suspended and woken while they serve (root)
     Soak,
 }
@@ -62,10 +66,13 @@ impl Bench {
     /// Measures.
     pub fn run(self) -> Result<()> {
         if self.only.is_none_or(|only| only == Part::Reads) {
-            reads::run(self.hearth)?;
+            reads::run(self.hearth.clone())?;
         }
         if self.only.is_none_or(|only| only == Part::Microvms) {
             microvms::run(self.repeat)?;
+        }
+        if self.only == Some(Part::Proxy) {
+            proxy::run(self.hearth)?;
         }
         if self.only == Some(Part::Soak) {
             soak::run(self.microvms, self.cycles, self.seed)?;

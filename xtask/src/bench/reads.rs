@@ -3,9 +3,8 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::Command,
     sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
@@ -15,11 +14,7 @@ use anyhow::{Context, Result, bail};
 use api::sigv4::percent;
 use serde_json::{Value, json};
 
-use super::{
-    Figures,
-    client::{Client, Target},
-    figures,
-};
+use super::{Figures, client::Client, figures, served::Served};
 use crate::{build, process, workspace};
 
 /// Records of the large store: what is promised is promised for so many.
@@ -63,25 +58,13 @@ pub fn run(hearth: Option<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// A server whose store is kept under `target` for the next run. Dropping it ends the server.
-struct Store {
-    hearth: PathBuf,
-    dir: PathBuf,
-    server: Child,
-    target: Target,
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        process::stop(&mut self.server, Duration::from_secs(30));
-    }
-}
+/// A server whose store is kept under `target` for the next run.
+struct Store(Served);
 
 impl Store {
     /// With at least so many records.
     fn open(hearth: &Path, records: usize) -> Result<Store> {
-        let dir = workspace::target().join("bench").join(format!("records-{records}"));
-        let store = Store::serve(hearth, dir)?;
+        let store = Store(Served::open(hearth, workspace::target().join("bench").join(format!("records-{records}")))?);
         let there = store.ids()?.len();
         if there < records {
             store.make(records - there)?;
@@ -89,39 +72,9 @@ impl Store {
         Ok(store)
     }
 
-    fn serve(hearth: &Path, dir: PathBuf) -> Result<Store> {
-        fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
-        let log = fs::File::create(dir.join("server.log")).context("make the server's log")?;
-        let mut serve = Command::new(hearth);
-        serve.args(["serve", "--engine", "fake", "--api", "127.0.0.1:0", "--ingress", "127.0.0.1:0", "--data-dir"]);
-        serve.arg(&dir).env("RUST_LOG", "warn").stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        println!("  $ {}", process::shown(&serve));
-        let mut server = serve.spawn().context("start hearth serve")?;
-        let mut shell = Command::new("sh");
-        shell.args(["-euc", r#"eval "$("$0" env --wait 60 --data-dir "$1")" && env -0"#]).arg(hearth).arg(&dir);
-        let told =
-            process::capture(&mut shell, b"", Duration::from_secs(70)).and_then(|said| said.success("hearth env"));
-        // Another server of the same directory would answer in its place.
-        let alive = server.try_wait().context("look at the server")?.is_none();
-        let target = told.and_then(|env| {
-            if !alive {
-                bail!("the server has ended; {} says why", dir.join("server.log").display());
-            }
-            let variables: BTreeMap<&str, &str> = env.split('\0').filter_map(|pair| pair.split_once('=')).collect();
-            Target::new(|name| variables.get(name).map(|value| (*value).to_owned()))
-        });
-        match target {
-            Ok(target) => Ok(Store { hearth: hearth.to_owned(), dir, server, target }),
-            Err(error) => {
-                process::stop(&mut server, Duration::from_secs(5));
-                Err(error.context(format!("a store of another version? Remove {}", dir.display())))
-            }
-        }
-    }
-
     /// Every record's id, newest first.
     fn ids(&self) -> Result<Vec<String>> {
-        let mut client = self.target.connect()?;
+        let mut client = self.0.target.connect()?;
         let (mut ids, mut cursor) = (Vec::new(), None);
         loop {
             let (items, next) = page(&mut client, cursor.as_deref())?;
@@ -138,7 +91,7 @@ impl Store {
         let image = self.image()?;
         let (start, made) = (Instant::now(), AtomicUsize::new(0));
         let maker = || -> Result<()> {
-            let mut client = self.target.connect()?;
+            let mut client = self.0.target.connect()?;
             while made.fetch_add(1, Ordering::SeqCst) < count {
                 let body = json!({"imageIdentifier": image}).to_string();
                 let vm = client.call("POST", MICROVMS, "", &body)?;
@@ -153,7 +106,7 @@ impl Store {
         })?;
         let seconds = start.elapsed().as_secs_f64();
         println!("  {count} microVMs run and terminated in {seconds:.0} s: {:.0} a second", count as f64 / seconds);
-        let mut client = self.target.connect()?;
+        let mut client = self.0.target.connect()?;
         process::until("all microVMs to end", Duration::from_millis(200), Duration::from_secs(120), || {
             let newest = client.call("GET", MICROVMS, &format!("maxResults={PAGE}"), "")?;
             let over = |items: &Vec<Value>| items.iter().all(|item| item["state"] == "TERMINATED");
@@ -163,7 +116,7 @@ impl Store {
 
     /// ARN of the image that all are run from.
     fn image(&self) -> Result<String> {
-        let mut client = self.target.connect()?;
+        let mut client = self.0.target.connect()?;
         let mut newest = || -> Result<Option<String>> {
             let images = client.call("GET", "/2025-09-09/microvm-images", "", "")?;
             Ok(images["items"][0]["imageArn"].as_str().map(str::to_owned))
@@ -171,15 +124,15 @@ impl Store {
         if let Some(arn) = newest()? {
             return Ok(arn);
         }
-        let mut build = Command::new(&self.hearth);
-        build.args(["build", "--name", "records", "--data-dir"]).arg(&self.dir);
+        let mut build = Command::new(&self.0.hearth);
+        build.args(["build", "--name", "records", "--data-dir"]).arg(&self.0.dir);
         process::run(build.arg(workspace::root().join("examples/hello")))?;
         newest()?.context("the image that was built is not listed")
     }
 
     fn measure(&self, records: usize) -> Result<BTreeMap<&'static str, Figures>> {
         let ids = self.ids()?;
-        let mut client = self.target.connect()?;
+        let mut client = self.0.target.connect()?;
         // Behind each page but the last; the last full one is measured.
         let mut cursors = vec![None];
         while let (_, Some(next)) =
