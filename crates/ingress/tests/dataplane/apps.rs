@@ -206,7 +206,7 @@ fn websocket(request: &mut Request<Incoming>) -> Response<Body> {
     let offered = request
         .headers()
         .get("sec-websocket-protocol")
-        .map(|value| String::from_utf8_lossy(value.as_bytes()).to_owned());
+        .map(|value| value.to_str().unwrap().to_owned());
     let mut response = Response::builder()
         .status(101)
         .header("connection", "upgrade")
