@@ -203,10 +203,7 @@ fn websocket(request: &mut Request<Incoming>) -> Response<Body> {
     if request.uri().query() == Some("1") || request.headers().get("upgrade").is_none() {
         return Response::builder().status(418).body(nothing()).unwrap();
     }
-    let offered = request
-        .headers()
-        .get("sec-websocket-protocol")
-        .map(|value| value.to_str().unwrap().to_owned());
+    let offered = request.headers().get("sec-websocket-protocol").map(|value| value.to_str().unwrap().to_owned());
     let mut response = Response::builder()
         .status(101)
         .header("connection", "upgrade")
