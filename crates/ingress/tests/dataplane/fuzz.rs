@@ -37,7 +37,7 @@ struct Run {
 }
 
 impl Run {
-    fn start() -> Self {
+    fn start(few: u64) -> Self {
         let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
         let seed = number("HEARTH_FUZZ_SEED").unwrap_or_else(|| fastrand::u64(..));
         let (panics, before) = (Arc::<Mutex<Vec<String>>>::default(), std::panic::take_hook());
@@ -47,7 +47,7 @@ impl Run {
             before(panic);
         }));
         eprintln!("fuzz: HEARTH_FUZZ_SEED={seed}");
-        Run { seed, inputs: number("HEARTH_FUZZ_REQUESTS").unwrap_or(FEW), panics }
+        Run { seed, inputs: number("HEARTH_FUZZ_REQUESTS").unwrap_or(few), panics }
     }
 
     /// A generator for each input, so that a failure tells of one.
@@ -93,7 +93,7 @@ fn spoil(rng: &mut Rng, bytes: &mut Vec<u8>) {
 
 #[tokio::test]
 async fn tokens() {
-    let run = Run::start();
+    let run = Run::start(FEW);
     let world = World::start().await;
     let right = world.token("a");
     for (what, mut rng) in run.generators() {
@@ -226,7 +226,7 @@ fn request(rng: &mut Rng, token: &str) -> Vec<u8> {
 
 #[tokio::test]
 async fn heads() {
-    let run = Run::start();
+    let run = Run::start(FEW);
     let world = World::start().await;
     let token = world.token("a");
     let (mut served, mut refused) = (0, 0);
@@ -316,7 +316,7 @@ fn said(rng: &mut Rng) -> Vec<u8> {
 
 #[tokio::test]
 async fn shell() {
-    let run = Run::start();
+    let run = Run::start(FEW / 10);
     let (world, token) = sessions::world().await;
     for (what, mut rng) in run.generators() {
         let path = one(&mut rng, &["/shell", "/.hearth/exec"]);
