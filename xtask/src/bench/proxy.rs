@@ -182,8 +182,9 @@ impl Way<'_> {
         let log = dir.join("times");
         let _ = fs::remove_file(&log);
         let number = TIMED.to_string();
-        let mut command = self.h2load(Version::Http1, &["-c", "1", "-m", "1", "-n", &number, "--log-file"]);
-        process::capture(command.arg(&log).arg(self.url("/")), b"", SOON)?.success("h2load")?;
+        let mut command = self.h2load(Version::Http1, &["-c", "1", "-m", "1", "-n", &number]);
+        command.arg(format!("--log-file={}", log.display()));
+        process::capture(command.arg(self.url("/")), b"", SOON)?.success("h2load")?;
         // Start in microseconds since the epoch, status, microseconds.
         let text = fs::read_to_string(&log).context("read the times")?;
         let times: Vec<f64> = text
