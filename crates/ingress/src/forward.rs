@@ -21,8 +21,9 @@ use crate::{
     answers::{Body, BoxError, Refusal, empty},
     headers,
     inbound::Inbound,
+    reach::Reach,
     record::{Metered, Way},
-    request::{Exchange, Reach},
+    request::Exchange,
     serve::{InFlight, Owned},
     upstream::{self, Answer, Line, UpstreamError},
 };
@@ -50,6 +51,7 @@ pub(crate) async fn forward(
         return http1(exchange, outbound, reach).await;
     }
     *outbound.version_mut() = Version::HTTP_2;
+    reach.learns_by_preface().await?;
     let stream = reach.connect().await?;
     let answer = upstream::http2(stream, outbound, &exchange.limits, Owned(exchange.tasks.clone())).await;
     let Answer { response, connection } = answer.map_err(|error| no_answer(exchange, &error))?;
@@ -71,24 +73,32 @@ async fn http1(exchange: &Exchange, request: Request<Body>, reach: Reach<'_>) ->
             }
         }
     }
-    let stream = reach.connect().await?;
-    let line = Line::open(stream, door, &exchange.limits).await;
-    let mut line = line.map_err(|error| no_answer(exchange, &error))?;
-    match line.send(request).await {
-        Ok(response) => Ok(towards_client(exchange, response, Returned::new(line, &exchange.in_flight))),
-        Err(error) => Err(no_answer(exchange, &error.into_error().into())),
+    loop {
+        let stream = reach.connect().await?;
+        let line = Line::open(stream, door.clone(), &exchange.limits).await;
+        let mut line = line.map_err(|error| no_answer(exchange, &error))?;
+        let outcome = line.send(request).await;
+        let doubtful = outcome.as_ref().map_or(true, |response| reach.is_doubtful(response.status()));
+        let twice = if doubtful && reach.finds_tls().await { again.as_ref().map(Again::request) } else { None };
+        match (twice, outcome) {
+            (Some(again), _) => request = again,
+            (None, Ok(response)) => {
+                return Ok(towards_client(exchange, response, Returned::new(line, &exchange.in_flight)));
+            }
+            (None, Err(error)) => return Err(no_answer(exchange, &error.into_error().into())),
+        }
     }
 }
 
 /// The head of a request that may be sent twice: without a body, and by its method without harm (RFC 9110 section 9.2.2).
-struct Again {
+pub(crate) struct Again {
     method: Method,
     uri: Uri,
     headers: HeaderMap,
 }
 
 impl Again {
-    fn of(request: &Request<Body>) -> Option<Self> {
+    pub(crate) fn of(request: &Request<Body>) -> Option<Self> {
         let harmless = request.method().is_idempotent() && request.body().is_end_stream();
         harmless.then(|| Again {
             method: request.method().clone(),
@@ -97,7 +107,7 @@ impl Again {
         })
     }
 
-    fn request(&self) -> Request<Body> {
+    pub(crate) fn request(&self) -> Request<Body> {
         let mut request = Request::new(empty());
         *request.method_mut() = self.method.clone();
         *request.uri_mut() = self.uri.clone();

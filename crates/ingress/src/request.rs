@@ -8,19 +8,19 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
-    Admission, Backend, Extras, Limits, Route, Stream, access,
+    Admission, Backend, Extras, Limits, Route, access,
     answers::{Body, Refusal},
     browser,
     forward::{self, Held},
     headers,
     inbound::Inbound,
-    kept::{Door, Doors},
+    kept::Doors,
     manner::Manner,
+    reach::Reach,
     record::Meter,
     serve::InFlight,
     session::{self, Places},
     token::{Claims, Kind, TokenError, TokenKeys},
-    upstream::Line,
     websocket::{self, Offer},
 };
 
@@ -73,35 +73,6 @@ pub(crate) struct Exchange {
     pub(crate) tasks: TaskTracker,
 }
 
-/// The way to the application, steps three and four.
-#[derive(Clone, Copy)]
-pub(crate) struct Reach<'a> {
-    proxy: &'a Proxy,
-    route: &'a Route,
-    port: u16,
-}
-
-impl Reach<'_> {
-    /// A new connection. The backend wakes and connects in one, since a machine can be suspended between the two.
-    pub(crate) async fn connect(&self) -> Result<Box<dyn Stream>, Refusal> {
-        let microvm = &self.route.microvm;
-        self.proxy.backend.connect(microvm, self.port).await.map_err(|error| {
-            tracing::debug!(microvm, port = self.port, %error, "not connected");
-            Refusal::from(error)
-        })
-    }
-
-    /// The port that this leads to.
-    pub(crate) fn door(&self) -> Arc<Door> {
-        self.proxy.doors.of(&self.route.microvm, self.port)
-    }
-
-    /// A connection that an earlier request of this client has left, unless the microVM takes no new requests now.
-    pub(crate) fn kept(&self, client: &InFlight, door: &Arc<Door>) -> Option<Line> {
-        client.kept().take(door).filter(|_| self.route.open)
-    }
-}
-
 impl Proxy {
     /// Answers one request, whatever becomes of it.
     pub(crate) async fn handle(&self, in_flight: Arc<InFlight>, request: Request<Incoming>) -> Response<Body> {
@@ -147,9 +118,9 @@ impl Proxy {
         let response = if let Some(kind) = pass.session {
             session::serve(self, &exchange, &route.microvm, kind, request).await?
         } else {
-            let reach = Reach { proxy: self, route, port: pass.port };
+            let reach = Reach::new(self, route, pass.port, &exchange);
             if websocket::is_websocket(&request) {
-                websocket::bridge(self, &exchange, request, reach.connect().await?).await?
+                websocket::bridge(self, &exchange, request, reach).await?
             } else {
                 forward::forward(&exchange, request, reach).await?
             }

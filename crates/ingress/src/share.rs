@@ -1,8 +1,9 @@
 //! What one microVM's endpoint may carry (spec 6.9), so that a greedy client harms nobody but the microVM it is greedy for.
 
 use std::{
+    collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -33,12 +34,23 @@ impl Allowance {
     }
 }
 
-/// One microVM's bounds and what is used of them. Whoever knows the microVM keeps it: [`crate::Route`].
+/// One microVM's bounds and what is used of them, and what was learnt of its ports. Whoever knows the microVM keeps it:
+/// [`crate::Route`].
 #[derive(Debug)]
 pub struct Share {
     places: Arc<Semaphore>,
     requests: Option<Pace>,
     bytes: Option<Pace>,
+    ports: Mutex<HashMap<u16, Speech>>,
+}
+
+/// How an application on a port was found to speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Speech {
+    /// Without TLS.
+    Clear,
+    /// With TLS.
+    Tls,
 }
 
 impl Share {
@@ -48,6 +60,7 @@ impl Share {
             places: Arc::new(Semaphore::new(allowance.at_once.clamp(1, Semaphore::MAX_PERMITS))),
             requests: allowance.per_second.map(|rate| Pace::new(rate.into(), rate.into())),
             bytes: allowance.bytes_per_second.map(|rate| Pace::new(rate, rate / BURST)),
+            ports: Mutex::default(),
         }
     }
 
@@ -58,6 +71,23 @@ impl Share {
             Some(pace) if !pace.take(1) => Err(Refusal::TooManyRequests),
             _ => Ok(place),
         }
+    }
+
+    /// What is known of a port.
+    pub(crate) fn speech(&self, port: u16) -> Option<Speech> {
+        self.ports().get(&port).copied()
+    }
+
+    /// Remembers it of a port; `None`: nothing is known any more.
+    pub(crate) fn learn(&self, port: u16, speech: Option<Speech>) {
+        match speech {
+            Some(speech) => self.ports().insert(port, speech),
+            None => self.ports().remove(&port),
+        };
+    }
+
+    fn ports(&self) -> MutexGuard<'_, HashMap<u16, Speech>> {
+        self.ports.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes note of bytes that have passed; for how long no more should.

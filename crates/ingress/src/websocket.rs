@@ -22,10 +22,11 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
-    Stream,
     answers::{Body, Refusal, empty},
-    forward, headers,
+    forward::{self, Again},
+    headers,
     inbound::Inbound,
+    reach::Reach,
     record::{Metered, Way},
     request::{Exchange, Proxy},
     upstream::{self, Answer},
@@ -91,12 +92,19 @@ pub(crate) async fn bridge(
     proxy: &Proxy,
     exchange: &Exchange,
     mut request: Request<Inbound>,
-    stream: Box<dyn Stream>,
+    reach: Reach<'_>,
 ) -> Result<Response<Body>, Refusal> {
     let client = upgrade::on(&mut request);
     let http2 = request.version() == Version::HTTP_2;
     let outbound = handshake(exchange, request, http2)?;
-    let answer = upstream::http1(stream, outbound, &exchange.limits).await;
+    let again = Again::of(&outbound);
+    let mut answer = upstream::http1(reach.connect().await?, outbound, &exchange.limits).await;
+    let doubtful = answer.as_ref().map_or(true, |answer| reach.is_doubtful(answer.response.status()));
+    if let Some(again) = again.filter(|_| doubtful)
+        && reach.finds_tls().await
+    {
+        answer = upstream::http1(reach.connect().await?, again.request(), &exchange.limits).await;
+    }
     let answer = answer.map_err(|error| forward::no_answer(exchange, &error))?;
     if answer.response.status() != StatusCode::SWITCHING_PROTOCOLS {
         // To an extended CONNECT any 2xx would mean that the tunnel stands.

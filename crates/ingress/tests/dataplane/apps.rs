@@ -4,6 +4,10 @@ use std::{
     convert::Infallible,
     net::SocketAddr,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -24,7 +28,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use crate::harness::{Body, nothing};
+use crate::harness::{Body, World, nothing};
 
 async fn listen<F: Future<Output = ()> + Send + 'static>(
     serve: impl Fn(TcpStream) -> F + Send + Sync + 'static,
@@ -232,6 +236,34 @@ fn websocket(request: &mut Request<Incoming>) -> Response<Body> {
         }
     });
     response.body(nothing()).unwrap()
+}
+
+/// Speaks TLS, HTTP/2 if that is asked for. Counts handshakes.
+pub async fn secured(world: &World) -> (SocketAddr, Arc<AtomicUsize>) {
+    let dir = tempfile::tempdir().unwrap();
+    let ca = Arc::new(ingress::LocalCa::load_or_create(dir.path()).unwrap());
+    let config = ingress::TlsSettings::Local { ca, names: vec!["inside.test".to_owned()] }.server_config().unwrap();
+    assert_ne!(dir.path().join("ca.pem"), world.ca, "nobody knows its certificate");
+    let (acceptor, shaken) = (tokio_rustls::TlsAcceptor::from(config), Arc::<AtomicUsize>::default());
+    let count = shaken.clone();
+    let address = listen(move |tcp| {
+        let (acceptor, count) = (acceptor.clone(), count.clone());
+        async move {
+            let Ok(tls) = acceptor.accept(tcp).await else { return };
+            count.fetch_add(1, SeqCst);
+            let http2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+            let io = TokioIo::new(tls);
+            if http2 {
+                let builder = http2::Builder::new(TokioExecutor::new());
+                let _ = builder.serve_connection(io, service_fn(application)).await;
+            } else {
+                let connection = http1::Builder::new().serve_connection(io, service_fn(application));
+                let _ = connection.with_upgrades().await;
+            }
+        }
+    })
+    .await;
+    (address, shaken)
 }
 
 /// How an application treats its connections.

@@ -12,6 +12,7 @@ mod heads;
 mod kept;
 mod lifecycle;
 mod outside;
+mod secured;
 mod sessions;
 mod shares;
 mod websockets;
