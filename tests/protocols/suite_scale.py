@@ -78,8 +78,10 @@ class Idle(asyncio.Protocol):
         assert await asyncio.wait_for(self.waiting, 60) == b"fine"
 
 
-async def idlers(wanted, places, tls):
-    """That many idle connections, each with one request behind it, or as many as the server takes less some room."""
+async def idlers(wanted, places, tls, memory):
+    """That many idle connections, each with one request behind it, or as many as the server takes less some room; what the
+    server held with all of them, for each; and its bound, if it was met."""
+    before = memory()
     loop, found = asyncio.get_running_loop(), []
 
     async def one(n):
@@ -95,10 +97,11 @@ async def idlers(wanted, places, tls):
         failed = [each for each in outcomes if not isinstance(each, Idle)]
         if failed:
             assert all(isinstance(each, TimeoutError) for each in failed), failed[0]
+            share = (memory() - before) / len(found)
             for each in found[-ROOM:]:
                 each.transport.abort()
-            return found[:-ROOM], f"the listener takes no more than {len(found)} connections; "
-    return found, ""
+            return found[:-ROOM], share, f"the listener takes no more than {len(found)} connections; "
+    return found, (memory() - before) / len(found), ""
 
 
 async def many(count, at_once, make):
@@ -144,13 +147,11 @@ async def scale(world, place):
         made, places, wanted, streams = [], [place], 500, 100
     told = []
     await load(places, tls, 1000)
-    before = world.memory()
-
     h2 = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])
     h2.set_alpn_protocols(["h2"])
     start = time.monotonic()
-    idle, bound = await idlers(wanted, places, h2)
-    each = (world.memory() - before) / len(idle)
+    idle, each, bound = await idlers(wanted, places, h2, world.memory)
+    with_idle = world.memory()
     told.append(f"{bound}{len(idle)} idle connections in {time.monotonic() - start:.0f} s, {each / 1024:.1f} KiB each")
     assert each < PER_IDLE, told
 
@@ -163,7 +164,7 @@ async def scale(world, place):
 
     streaming = await many(streams, AT_ONCE, streamer)
     with_all = world.memory()
-    told.append(f"{streams} open streams, {(with_all - before - each * len(idle)) / streams / 1024:.1f} KiB each")
+    told.append(f"{streams} open streams, {(with_all - with_idle) / streams / 1024:.1f} KiB each")
     await load(places, tls, 2000)
     first = world.memory()
     seconds = await load(places, tls, REQUESTS)

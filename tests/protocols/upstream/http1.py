@@ -104,7 +104,7 @@ class Connection:
                 trailers.append(line.decode("latin-1"))
         else:
             left = int((self.header("content-length") or ["0"])[-1])
-            while left:
+            while left > 0:
                 if not self.buffer and not await self.fill():
                     raise EOFError
                 piece, self.buffer = self.buffer[:left], self.buffer[left:]
@@ -157,7 +157,7 @@ async def do_bytes(c):
     """`n` bytes, as fast as they are taken."""
     left = int(c.query["n"])
     await c.write(f"HTTP/1.1 200 OK\r\ncontent-length: {left}\r\n\r\n".encode())
-    while left and not c.ended:
+    while left > 0 and not c.ended:
         size = min(left, PIECE)
         await c.write(b"x" * size)
         left -= size
