@@ -63,7 +63,7 @@ async fn http1(exchange: &Exchange, request: Request<Body>, reach: Reach<'_>) ->
     let door = reach.door();
     let again = Again::of(&request);
     let mut request = request;
-    while let Some(mut line) = reach.kept(&exchange.in_flight, &door) {
+    while let Some(mut line) = reach.kept(&exchange.in_flight, &door, again.is_some()) {
         match line.send(request).await {
             Ok(response) => return Ok(towards_client(exchange, response, Returned::new(line, &exchange.in_flight))),
             Err(mut error) => {

@@ -41,8 +41,12 @@ const SEVERAL: u32 = 8;
 pub(crate) struct Kept(Mutex<Vec<Line>>);
 
 impl Kept {
-    /// One that leads to this port, if it has not ended.
-    pub(crate) fn take(&self, door: &Arc<Door>) -> Option<Line> {
+    /// One that leads to this port, if it has not ended. A request that must not be sent twice (not `harmless`) gets one only
+    /// of an application that keeps connections: one that ends each without a word may do so just now.
+    pub(crate) fn take(&self, door: &Arc<Door>, harmless: bool) -> Option<Line> {
+        if !harmless && !door.keeps.load(Relaxed) {
+            return None;
+        }
         let mut lines = self.lines();
         lines.retain(|line| !line.is_over());
         let at = lines.iter().rposition(|line| line.leads_to(door) && line.use_again())?;
@@ -76,6 +80,8 @@ pub(crate) struct Door {
     at_once: AtomicU32,
     /// Requests on new connections that have waited for longer than [`PATIENCE`].
     impatient: AtomicU32,
+    /// Was a second request answered on a connection, or did one stay open for as long as we keep it?
+    keeps: AtomicBool,
     /// Tells idle connections to end.
     clear: Notify,
     /// Milliseconds after `began`; until then nothing is kept.
@@ -157,6 +163,7 @@ impl Doors {
             answered: AtomicU32::new(0),
             at_once: AtomicU32::new(0),
             impatient: AtomicU32::new(0),
+            keeps: AtomicBool::new(false),
             clear: Notify::new(),
             alone_until: AtomicU64::new(0),
         });
@@ -216,6 +223,11 @@ impl Idleness {
         &self.door
     }
 
+    /// A further request was answered on it.
+    pub(crate) fn answered_again(&self) {
+        self.door.keeps.store(true, Relaxed);
+    }
+
     /// From now on; false when the connection has ended.
     pub(crate) fn begin(&self) -> bool {
         self.begin_at(self.door.millis())
@@ -267,6 +279,8 @@ impl Idleness {
         }
         if in_the_way {
             self.door.alone_until.fetch_max(now + SOLITUDE.as_millis() as u64, Relaxed);
+        } else {
+            self.door.keeps.store(true, Relaxed);
         }
         None
     }
@@ -291,7 +305,7 @@ mod tests {
         assert_eq!(idleness.look(1000 + KEEP_MS, false), Some(KEEP));
         assert_eq!(idleness.look(1000 + 2 * KEEP_MS, false), None);
         assert!(!idleness.end() && !idleness.begin() && idleness.is_over(), "too late");
-        assert!(idleness.door().lets_keep(1000 + 2 * KEEP_MS));
+        assert!(idleness.door().lets_keep(1000 + 2 * KEEP_MS) && idleness.door().keeps.load(Relaxed));
     }
 
     #[test]
@@ -300,6 +314,7 @@ mod tests {
         let [idle, used] = [(); 2].map(|()| Idleness::new(doors.of("a", 80)));
         assert!(idle.begin_at(1000));
         assert_eq!((idle.look(1000, true), used.look(1000, true)), (None, Some(KEEP)));
+        assert!(!used.door().keeps.load(Relaxed), "it was not left to end by itself");
         assert!(!used.door().lets_keep(1000 + SOLITUDE_MS - 1) && used.door().lets_keep(1000 + SOLITUDE_MS));
     }
 

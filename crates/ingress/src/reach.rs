@@ -108,7 +108,8 @@ impl<'a> Reach<'a> {
     }
 
     /// A connection that an earlier request of this client has left, unless the microVM takes no new requests now.
-    pub(crate) fn kept(&self, client: &InFlight, door: &Arc<Door>) -> Option<Line> {
-        client.kept().take(door).filter(|_| self.route.open)
+    /// `harmless`: the request may be sent twice.
+    pub(crate) fn kept(&self, client: &InFlight, door: &Arc<Door>, harmless: bool) -> Option<Line> {
+        client.kept().take(door, harmless).filter(|_| self.route.open)
     }
 }

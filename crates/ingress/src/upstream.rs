@@ -106,7 +106,13 @@ impl Line {
         self.uses += 1;
         match self.uses {
             1 => self.idleness.first(self.sender.try_send_request(request)).await,
-            _ => self.sender.try_send_request(request).await,
+            _ => {
+                let answer = self.sender.try_send_request(request).await;
+                if answer.is_ok() {
+                    self.idleness.answered_again();
+                }
+                answer
+            }
         }
     }
 

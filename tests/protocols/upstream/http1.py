@@ -15,6 +15,8 @@ KEEP = 1 << 18
 PIECE = 1 << 16
 #: Longest wait of whoever asks the second port, in seconds.
 PATIENCE = 30
+#: Each connection serves one request: what else comes on it must not be there.
+CLOSE = "connection: close"
 
 connections = []
 #: What was said to waiting answers: (mark, word).
@@ -74,7 +76,7 @@ class Connection:
         await tell()
 
     async def answer(self, body, status="200 OK", *lines):
-        head = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", *lines, "", ""]
+        head = [f"HTTP/1.1 {status}", f"content-length: {len(body)}", CLOSE, *lines, "", ""]
         await self.write("\r\n".join(head).encode() + (b"" if self.method == "HEAD" else body))
 
     async def serve(self):
@@ -135,7 +137,7 @@ async def do_early(c):
 
 
 async def do_early_close(c):
-    await c.answer(b"early", "413 Payload Too Large", "connection: close")
+    await c.answer(b"early", "413 Payload Too Large")
     c.writer.close()
 
 
@@ -156,7 +158,7 @@ async def do_hints(c):
 async def do_bytes(c):
     """`n` bytes, as fast as they are taken."""
     left = int(c.query["n"])
-    await c.write(f"HTTP/1.1 200 OK\r\ncontent-length: {left}\r\n\r\n".encode())
+    await c.write(f"HTTP/1.1 200 OK\r\n{CLOSE}\r\ncontent-length: {left}\r\n\r\n".encode())
     while left > 0 and not c.ended:
         size = min(left, PIECE)
         await c.write(b"x" * size)
@@ -165,7 +167,7 @@ async def do_bytes(c):
 
 async def do_chunks(c):
     """`n` chunks and a trailer."""
-    await c.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n")
+    await c.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n")
     for n in range(int(c.query["n"])):
         await c.write(b"6\r\n%06d\r\n" % n)
     await c.write(b"0\r\nx-sum: 42\r\n\r\n")
@@ -213,7 +215,7 @@ async def do_say(c):
 
 async def do_events(c):
     """Server-sent events: the next one only once somebody says that the one before arrived."""
-    await c.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\ntransfer-encoding: chunked\r\n\r\n")
+    await c.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ncache-control: no-store\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n")
     for n in range(int(c.query["n"])):
         event = f"id: {n}\ndata: event {n}\n\n".encode()
         await c.write(b"%x\r\n%s\r\n" % (len(event), event))
