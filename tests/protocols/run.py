@@ -64,7 +64,6 @@ def main():
     parser.add_argument("--engine", choices=["fake", "qemu"], default="fake")
     parser.add_argument("--only", action="append", default=[])
     parser.add_argument("--self-check", action="store_true")
-    parser.add_argument("--browser", action="store_true")
     options = parser.parse_args()
     cases = chosen(options)
     world = World(options.engine, options)

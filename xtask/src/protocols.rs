@@ -37,9 +37,6 @@ pub struct Protocols {
     /// Run the cases against servers that are wrong on purpose: each must find that out
     #[arg(long)]
     self_check: bool,
-    /// Install Chromium for the cases that need a browser; without it they are skipped where there is none
-    #[arg(long)]
-    browser: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -100,7 +97,7 @@ impl Protocols {
     /// Checks.
     pub fn run(self) -> Result<()> {
         setup::run()?;
-        setup::protocols(self.browser)?;
+        setup::protocols()?;
         let venv = Venv::ready()?;
         venv.require(&workspace::root().join("tests/protocols/requirements.txt"))?;
         let hearth = build::hearth(&build::agent()?, false)?;

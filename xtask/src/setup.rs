@@ -17,8 +17,6 @@ const NEEDS: [Need; 2] = [
 
 /// What `cargo xtask protocols` needs besides.
 const CLIENTS: [Need; 1] = [("nghttp and h2load", &["h2load", "--version"], &["nghttp2-client"])];
-/// And for its cases with a browser.
-const BROWSER: [Need; 1] = [("a browser", &["chromium", "--version"], &["chromium"])];
 
 /// What `cargo xtask bench --only proxy` needs. Where there is systemd Debian starts nginx as a service, on port 80.
 const PROXIES: [Need; 3] = [
@@ -36,9 +34,8 @@ pub fn run() -> Result<()> {
 }
 
 /// The same for the clients of `cargo xtask protocols`.
-pub fn protocols(browser: bool) -> Result<()> {
-    install(&CLIENTS)?;
-    if browser { install(&BROWSER) } else { Ok(()) }
+pub fn protocols() -> Result<()> {
+    install(&CLIENTS)
 }
 
 /// The same for the proxy that endpoints are measured beside.
