@@ -20,7 +20,7 @@ import wrong
 from known import KNOWN
 from world import Skipped, World
 
-SUITES = ("h2", "smuggling", "h1", "clients", "grpc", "sse", "websocket", "scale")
+SUITES = ("h2", "smuggling", "h1", "clients", "grpc", "sse", "websocket", "browser", "scale")
 #: How many cases are looked at together: most of their time is waiting.
 AT_ONCE = 4
 lock = threading.Lock()

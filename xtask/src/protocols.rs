@@ -102,6 +102,10 @@ impl Protocols {
         venv.require(&workspace::root().join("tests/protocols/requirements.txt"))?;
         let hearth = build::hearth(&build::agent()?, false)?;
         let mut scene = Scene::open(hearth, venv, Report::default())?;
+        // For the browser's case: a link is the one way in that a page needs no header for.
+        std::fs::create_dir_all(&scene.data_dir).context("make the data directory")?;
+        std::fs::write(scene.data_dir.join("hearth.toml"), "[endpoint]\nbrowser = true\n")
+            .context("write hearth.toml")?;
         let mut said = String::new();
         let start = |scene: &mut Scene| match self.engine {
             Engine::Fake => scene.start_fake(),

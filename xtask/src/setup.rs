@@ -16,7 +16,10 @@ const NEEDS: [Need; 2] = [
 ];
 
 /// What `cargo xtask protocols` needs besides.
-const CLIENTS: [Need; 1] = [("nghttp and h2load", &["h2load", "--version"], &["nghttp2-client"])];
+const CLIENTS: [Need; 2] = [
+    ("nghttp and h2load", &["h2load", "--version"], &["nghttp2-client"]),
+    ("Chromium", &["chromium", "--version"], &["chromium"]),
+];
 
 /// What `cargo xtask bench --only proxy` needs. Where there is systemd Debian starts nginx as a service, on port 80.
 const PROXIES: [Need; 3] = [

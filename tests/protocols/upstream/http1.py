@@ -18,6 +18,22 @@ PATIENCE = 30
 #: Each connection serves one request: what else comes on it must not be there.
 CLOSE = "connection: close"
 
+#: `browser-page` is the mark of all it does.
+PAGE = """<!doctype html><title>page</title><script>
+const report = text => fetch("/report?mark=browser-page&" + text + "&");
+const events = new EventSource("/events?mark=browser-page&n=5");
+events.onmessage = event => { report("event=" + event.data.split(" ")[1]); if (event.lastEventId == "4") events.close(); };
+const [port, ...token] = location.hash.slice(1).split(".");
+const socket = new WebSocket("wss://" + location.host + "/",
+  ["lambda-microvms", "lambda-microvms.authentication." + token.join("."), "lambda-microvms.port." + port]);
+socket.onopen = () => socket.send("from a page");
+socket.onmessage = message => {
+  report("protocol=" + socket.protocol + "&echo=" + encodeURIComponent(message.data));
+  socket.close(1000);
+};
+socket.onclose = event => report("closed=" + event.code);
+</script>"""
+
 connections = []
 #: What was said to waiting answers: (mark, word).
 said = set()
@@ -139,6 +155,11 @@ async def do_early(c):
 async def do_early_close(c):
     await c.answer(b"early", "413 Payload Too Large")
     c.writer.close()
+
+
+async def do_(c):
+    """A page that opens an EventSource and a WebSocket, and reports. Port and token of the WebSocket are in its fragment."""
+    await c.answer(PAGE.encode(), "200 OK", "content-type: text/html")
 
 
 async def do_deny(c):
