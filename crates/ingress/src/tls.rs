@@ -69,7 +69,7 @@ pub enum TlsError {
 }
 
 impl TlsSettings {
-    /// Settings for [`serve`](fn@crate::serve): TLS 1.2 and 1.3, HTTP/2 preferred over HTTP/1.1 (spec 6.1). Gets the first
+    /// Settings for [`Ingress`](crate::Ingress): TLS 1.2 and 1.3, HTTP/2 preferred over HTTP/1.1 (spec 6.1). Gets the first
     /// certificate at once, so that a wrong one is an error at start.
     pub fn server_config(self) -> Result<Arc<ServerConfig>, TlsError> {
         self.server_config_with(None)
