@@ -64,7 +64,11 @@ async fn http1(exchange: &Exchange, request: Request<Body>, reach: Reach<'_>) ->
     let again = Again::of(&request);
     let mut request = request;
     while let Some(mut line) = reach.kept(&exchange.in_flight, &door, again.is_some()) {
-        match line.send(request).await {
+        let outcome = tokio::select! {
+            outcome = line.send(request) => outcome,
+            refusal = reach.lost() => return Err(refusal),
+        };
+        match outcome {
             Ok(response) => return Ok(towards_client(exchange, response, Returned::new(line, &exchange.in_flight))),
             Err(mut error) => {
                 // It ended just now: nothing was sent, or it does no harm to send it again.

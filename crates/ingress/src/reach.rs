@@ -4,9 +4,10 @@
 //! an answer, or the answer is 400, as servers give that notice the mistake. Then a handshake is tried, once, and what came of
 //! it is known of the port from then on. To HTTP/2 in the clear a TLS server answers with an alert, which is looked for first.
 
-use std::sync::Arc;
+use std::{future::pending, sync::Arc, time::Duration};
 
 use http::StatusCode;
+use tokio::time::sleep;
 
 use crate::{
     Route, Stream,
@@ -18,6 +19,9 @@ use crate::{
     share::Speech,
     upstream::Line,
 };
+
+/// How long a request on a kept connection waits before somebody looks whether the guest still answers at all.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
 
 /// See the module.
 #[derive(Clone, Copy)]
@@ -46,6 +50,16 @@ impl<'a> Reach<'a> {
             }
         }
         self.dial().await
+    }
+
+    /// Resolves when a request on a kept connection waits in vain. A dial tells of a guest that does not answer; on a kept
+    /// connection nothing does.
+    pub(crate) async fn lost(&self) -> Refusal {
+        sleep(LOOK_AFTER).await;
+        match self.dial().await {
+            Ok(_) => pending().await,
+            Err(refusal) => refusal,
+        }
     }
 
     async fn dial(&self) -> Result<Box<dyn Stream>, Refusal> {

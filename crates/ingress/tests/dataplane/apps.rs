@@ -275,6 +275,8 @@ pub enum Manner {
     OneByOne,
     /// Ends each on its second request, without a word.
     Fickle,
+    /// Answers the first request of each only.
+    Stalling,
 }
 
 /// Answers with the number of the connection and of the request on it. Tells of each connection that ends.
@@ -292,7 +294,7 @@ pub async fn counting(manner: Manner) -> (SocketAddr, mpsc::UnboundedReceiver<u3
             };
             match manner {
                 Manner::OneByOne => served.await,
-                Manner::Parallel | Manner::Fickle => drop(tokio::spawn(served)),
+                Manner::Parallel | Manner::Fickle | Manner::Stalling => drop(tokio::spawn(served)),
             }
         }
     });
@@ -307,8 +309,10 @@ async fn count_on(mut tcp: TcpStream, connection: u32, manner: Manner) {
                 return;
             }
         }
-        if manner == Manner::Fickle && request == 2 {
-            return;
+        match manner {
+            Manner::Fickle if request == 2 => return,
+            Manner::Stalling if request == 2 => return std::future::pending().await,
+            _ => {}
         }
         let text = format!("{connection} {request}");
         let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{text}", text.len());

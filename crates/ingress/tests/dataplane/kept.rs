@@ -121,3 +121,16 @@ async fn a_request_that_met_the_end_of_one_is_sent_again_where_that_does_no_harm
         assert_eq!(send(&world, &mut client, Method::POST).await.0, 200, "{number}");
     }
 }
+
+/// A guest that stands still answers nothing: what a dial notices, a kept connection must notice too.
+#[tokio::test]
+async fn a_guest_that_stands_still_is_noticed() {
+    let world = World::start().await;
+    let (address, _endings) = counting(Manner::Stalling).await;
+    world.listen(3000, address);
+    let mut client = world.h1("a").await;
+    assert_eq!(get(&world, &mut client).await, "1 1");
+    *world.backend.outcome.lock().unwrap() = Some(ingress::ConnectError::Timeout);
+    let (status, _) = timeout(2 * SOON, send(&world, &mut client, Method::GET)).await.unwrap();
+    assert_eq!(status, 502);
+}
